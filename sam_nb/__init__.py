@@ -1,0 +1,54 @@
+"""Understand, click and use Meta's Segment Anything Model (SAM) inside JupyterLab.
+
+The short way from a picture to a mask::
+
+    from sam_nb import Prompt, load_image, load_sam, show
+
+    image = load_image("street")
+    sam = load_sam()
+    embedding = sam.encode(image)
+    prompt = Prompt(points=[(500, 375)])
+    show(image, sam.decode(embedding, prompt), prompt)
+
+Names are imported on first use, so that ``import sam_nb`` loads neither torch nor matplotlib.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CHECKPOINTS": "checkpoints",
+    "Embedding": "embeddings",
+    "Masks": "masks",
+    "PALETTE": "draw",
+    "Prompt": "prompts",
+    "SAMPLES": "images",
+    "Sam": "models",
+    "download": "checkpoints",
+    "iou": "masks",
+    "load_image": "images",
+    "load_sam": "models",
+    "load_truth": "images",
+    "overlay": "draw",
+    "score": "figures",
+    "show": "figures",
+    "show_box": "figures",
+    "show_mask": "figures",
+    "show_points": "figures",
+    "show_row": "figures",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module 'sam_nb' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(f"sam_nb.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -1,0 +1,159 @@
+"""Meta's weights: where they come from, how to know that they are whole, and where they lie on this computer."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+import pooch
+import requests
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+TIMEOUT = 60  # seconds without an answer
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights that can be downloaded.
+
+    Attributes
+    ----------
+    file : str
+        Name of the file, the same as at its source.
+    url : str
+        Its official address.
+    size : int
+        Bytes.
+    sha256 : str
+        Digest of the whole file, 64 hexadecimal digits. (The eight digits in Meta's file names begin its MD5.)
+    licence : str
+        Of the weights.
+    """
+
+    file: str
+    url: str
+    size: int
+    sha256: str
+    licence: str
+
+    @property
+    def path(self):
+        """Where the file lies, or will lie, on this computer (`pathlib.Path`)."""
+        return home() / "checkpoints" / self.file
+
+
+_META = "https://dl.fbaipublicfiles.com/segment_anything/"
+
+CHECKPOINTS = {
+    "vit_b": Checkpoint(
+        file="sam_vit_b_01ec64.pth",
+        url=_META + "sam_vit_b_01ec64.pth",
+        size=375_042_383,
+        sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        licence="Apache-2.0",
+    ),
+    "vit_l": Checkpoint(
+        file="sam_vit_l_0b3195.pth",
+        url=_META + "sam_vit_l_0b3195.pth",
+        size=1_249_524_607,
+        sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        licence="Apache-2.0",
+    ),
+    "vit_h": Checkpoint(
+        file="sam_vit_h_4b8939.pth",
+        url=_META + "sam_vit_h_4b8939.pth",
+        size=2_564_550_879,
+        sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        licence="Apache-2.0",
+    ),
+    # MobileSAM (Zhang et al., 2023): the file is known here, its architecture is not loaded yet.
+    "vit_t": Checkpoint(
+        file="mobile_sam.pt",
+        url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+        size=40_728_226,
+        sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+        licence="Apache-2.0",
+    ),
+}
+"""Model name -> its official weights."""
+
+
+def home():
+    """Return the folder of everything that is kept between runs: checkpoints and embeddings (`pathlib.Path`).
+
+    The environment variable ``SAM_NB_HOME``, else the user's cache folder as the operating system has it.
+    """
+    return Path(os.environ.get("SAM_NB_HOME") or platformdirs.user_cache_dir("sam-nb", appauthor=False)).expanduser()
+
+
+def download(name):
+    """Return the path of a model's weights, downloading them first if they are not there.
+
+    The file is fetched beside its final place, its SHA-256 compared, and only then given its name: what lies under the
+    final name is whole. A second notebook that asks at the same time waits for the first one and finds the file.
+
+    Parameters
+    ----------
+    name : str
+        A key of `CHECKPOINTS`.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    RuntimeError
+        The address could not be reached, or what came is not the file (cut or changed). Nothing is kept of it, and
+        the message says how to fetch the file by hand.
+    ValueError
+        A file of that name is there, but it is not Meta's. It is left alone.
+    """
+    checkpoint = CHECKPOINTS[name]
+    checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{checkpoint.path}.lock"):
+        if not checkpoint.path.exists():
+            _fetch(name, checkpoint)
+    if checkpoint.path.stat().st_size != checkpoint.size or sha256(checkpoint.path) != checkpoint.sha256:
+        raise ValueError(
+            f"{checkpoint.path} is not {name}'s official file: expected {checkpoint.size:,} bytes with SHA-256 "
+            f"{checkpoint.sha256}, got {checkpoint.path.stat().st_size:,} bytes with {sha256(checkpoint.path)}. "
+            f"A half-copied file? Delete it and load again; or, if it is weights of your own, give its path: "
+            f'load_sam("{name}", checkpoint=...)'
+        )
+    return checkpoint.path
+
+
+def sha256(path):
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _fetch(name, checkpoint):
+    by_hand = (
+        f"To fetch it by hand: open {checkpoint.url} in a browser and save it as {checkpoint.path}, or anywhere and "
+        f'load_sam("{name}", checkpoint="its path"). Without it everything runs on the embedded model: load_sam("lite")'
+    )
+    progress = tqdm(total=checkpoint.size, unit="B", unit_scale=True, desc=checkpoint.file)
+    try:
+        pooch.retrieve(
+            checkpoint.url,
+            known_hash=f"sha256:{checkpoint.sha256}",
+            fname=checkpoint.file,
+            path=checkpoint.path.parent,
+            downloader=pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT),
+        )
+    except requests.RequestException as error:
+        raise RuntimeError(f"could not download {name} ({checkpoint.size / 1e6:.0f} MB): {error}. {by_hand}") from error
+    except ValueError as error:  # pooch's word for a digest that differs
+        raise RuntimeError(
+            f"what came from {checkpoint.url} is not {name}'s file: {error}. Nothing was kept of it. {by_hand}"
+        ) from error
+    finally:
+        progress.close()

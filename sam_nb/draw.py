@@ -1,0 +1,63 @@
+"""Masks onto pictures, as arrays: the one place where colours are chosen and mixed, for figures, canvas and files."""
+
+import cv2
+import numpy as np
+
+PALETTE = ((30, 144, 255), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0), (86, 180, 233))
+"""Colours of objects, RGB: SAM's customary dodger blue, then Okabe and Ito's, which colour-blind readers tell apart."""
+
+POSITIVE = (0, 158, 115)  # bluish green; drawn as a plus
+NEGATIVE = (213, 94, 0)  # vermilion; drawn as a cross
+BOX = (0, 158, 115)
+
+MISSING = (230, 159, 0)  # orange: in the truth, not in the mask
+EXTRA = (204, 121, 167)  # purple: in the mask, not in the truth
+
+
+def overlay(image, masks, colors=PALETTE, alpha=0.5):
+    """Return the picture with masks laid over it, each filled and outlined in its colour.
+
+    Parameters
+    ----------
+    image : HxWx3 numpy.ndarray of uint8, RGB
+    masks : sequence of HxW numpy.ndarray of bool
+        Later ones lie on top.
+    colors : sequence of (int, int, int)
+        RGB, taken in turn.
+    alpha : float
+        Of the fill, from 0 (invisible) to 1 (opaque). The outline is opaque.
+
+    Returns
+    -------
+    HxWx3 numpy.ndarray of uint8
+    """
+    picture = image.copy()
+    width = max(1, round(max(image.shape[:2]) / 400))
+    for index, mask in enumerate(masks):
+        color = colors[index % len(colors)]
+        picture[mask] = np.rint(picture[mask] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, color, width, cv2.LINE_AA)
+    return picture
+
+
+def comparison(mask, truth, image):
+    """Return a picture of how a mask differs from the truth.
+
+    Parameters
+    ----------
+    mask, truth : HxW numpy.ndarray of bool
+    image : HxWx3 numpy.ndarray of uint8, RGB
+        Shown in grey, bright where mask and truth agree on the object.
+
+    Returns
+    -------
+    HxWx3 numpy.ndarray of uint8
+        `MISSING` where the truth is not covered, `EXTRA` where the mask covers too much.
+    """
+    grey = image.mean(axis=2, keepdims=True)
+    picture = np.repeat(90 + grey * 0.25, 3, axis=2)
+    picture[mask & truth] = (110 + grey * 0.57).repeat(3, axis=2)[mask & truth]
+    picture[truth & ~mask] = MISSING
+    picture[mask & ~truth] = EXTRA
+    return np.rint(picture).astype(np.uint8)

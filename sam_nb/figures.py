@@ -1,0 +1,217 @@
+"""Figures for notebooks: `show` and `show_row` every day, `score` against the truth, and the article's three helpers."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Patch, Rectangle
+
+from sam_nb.draw import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE, comparison, overlay
+from sam_nb.masks import Masks, as_mask, iou
+
+WIDTH = 8  # inches, what fits a notebook's column
+
+
+def show(image, masks=None, prompt=None, *, truth=None, title=None, ax=None):
+    """Draw a picture with masks and prompts on it. The title names the model that made the masks.
+
+    Parameters
+    ----------
+    image : HxWx3 numpy.ndarray of uint8, RGB
+    masks : Masks, sequence of Masks, or HxW numpy.ndarray of bool, optional
+        Of a `Masks` the best-scored mask is drawn; of several, each in its own colour.
+    prompt : Prompt or sequence of Prompt, optional
+        A green plus is a click on the object, an orange cross a click off it, a green frame a box.
+    truth : HxW numpy.ndarray of bool, optional
+        The title then tells the IoU with it instead of the model's own guess.
+    title : str, optional
+        Words before the score and the model's name.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Left out: a figure of its own, shown at once.
+
+    Raises
+    ------
+    ValueError
+        A mask has another size than the picture or the truth.
+    """
+    answers = _as_list(masks)
+    bits = [answer.best if isinstance(answer, Masks) else as_mask(answer) for answer in answers]
+    for mask in bits:
+        if mask.shape != image.shape[:2]:
+            raise ValueError(f"mask and picture differ in size: {mask.shape} and {image.shape[:2]} (height, width)")
+    axes = ax or _new_axes(image)
+    axes.imshow(overlay(image, bits))
+    for one in _as_list(prompt):
+        _draw_prompt(one, axes)
+    _frame(axes, image)
+    axes.set_title(_title(answers, bits, truth, title), loc="left", fontsize=11)
+    if ax is None:
+        plt.show()
+
+
+def show_row(image, answers, prompts=None, *, truth=None, titles=None):
+    """Draw several answers about one picture side by side.
+
+    Parameters
+    ----------
+    image : HxWx3 numpy.ndarray of uint8, RGB
+    answers : Masks or sequence of Masks
+        One `Masks`: its masks, one a panel (whole, part, subpart). Several: the best mask of each, one a panel.
+    prompts : Prompt or sequence of Prompt, optional
+        One for all panels, or one for each.
+    truth : HxW numpy.ndarray of bool, optional
+        As in `show`.
+    titles : sequence of str, optional
+        As in `show`, one for each panel.
+
+    Raises
+    ------
+    ValueError
+        There are not as many prompts or titles as panels.
+    """
+    if isinstance(answers, Masks):
+        rows = zip(answers.bits, answers.scores, answers.logits, strict=True)
+        answers = [Masks(*(part[None] for part in row), answers.model) for row in rows]
+    prompts = list(prompts) if isinstance(prompts, list | tuple) else [prompts] * len(answers)
+    titles = list(titles) if titles is not None else [None] * len(answers)
+    if not len(answers) == len(prompts) == len(titles):
+        raise ValueError(f"{len(answers)} panels, but {len(prompts)} prompts and {len(titles)} titles")
+    height = WIDTH / len(answers) * image.shape[0] / image.shape[1]
+    size = (WIDTH, height + 0.5)
+    _, axes = plt.subplots(1, len(answers), figsize=size, layout="constrained", squeeze=False)
+    for panel, answer, prompt, title in zip(axes[0], answers, prompts, titles, strict=True):
+        show(image, answer, prompt, truth=truth, title=title, ax=panel)
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.title.set_fontsize(9)
+    plt.show()
+
+
+def score(mask, truth, image=None):
+    """Draw what is missing and what is too much in a mask, and return its IoU with the truth.
+
+    Parameters
+    ----------
+    mask : Masks or HxW numpy.ndarray of bool
+        Of a `Masks`, the best-scored.
+    truth : HxW numpy.ndarray of bool
+    image : HxWx3 numpy.ndarray of uint8, RGB, optional
+        Shown in grey underneath.
+
+    Returns
+    -------
+    float
+        Intersection over union, rounded to two decimals.
+
+    Raises
+    ------
+    ValueError
+        The sizes differ, or this is not a mask.
+    """
+    bits = mask.best if isinstance(mask, Masks) else as_mask(mask)
+    value = iou(bits, truth)
+    if image is None:
+        image = np.full((*bits.shape, 3), 128, dtype=np.uint8)
+    axes = _new_axes(image)
+    axes.imshow(comparison(bits, truth, image))
+    missing, extra = np.count_nonzero(truth & ~bits), np.count_nonzero(bits & ~truth)
+    parts = [
+        Patch(color=np.array(MISSING) / 255, label=f"missing, {missing:,} pixels"),
+        Patch(color=np.array(EXTRA) / 255, label=f"too much, {extra:,} pixels"),
+    ]
+    axes.legend(handles=parts, loc="upper left", fontsize=9)
+    _frame(axes, image)
+    name = f" · {mask.model}" if isinstance(mask, Masks) else ""
+    axes.set_title(f"IoU with the truth {value:.2f}{name}", loc="left", fontsize=11)
+    plt.show()
+    return round(value, 2)
+
+
+def show_mask(mask, ax, random_color=False):
+    """Lay a mask over the axes, as the article's helper of this name does.
+
+    Parameters
+    ----------
+    mask : HxW or 1xHxW numpy.ndarray or torch.Tensor on the CPU, bool
+    ax : matplotlib.axes.Axes
+    random_color : bool
+        A colour by chance (seed it with `numpy.random.seed`) in place of dodger blue; both at 60 % opacity.
+    """
+    # The global generator, so that the article's readers can seed it as they know.
+    rgb = np.random.random(3) if random_color else np.array(PALETTE[0]) / 255  # noqa: NPY002
+    ax.imshow(as_mask(mask)[:, :, None] * np.append(rgb, 0.6))
+
+
+def show_points(coords, labels, ax, marker_size=375):
+    """Mark clicks as the article's helper of this name does: a green star is on the object, a red star off it.
+
+    Parameters
+    ----------
+    coords : Nx2 numpy.ndarray or torch.Tensor on the CPU
+        (x, y) in pixels.
+    labels : N numpy.ndarray or torch.Tensor on the CPU
+        1 on the object, 0 off it.
+    ax : matplotlib.axes.Axes
+    marker_size : float
+        Area of a star in square points.
+    """
+    coords, labels = np.asarray(coords), np.asarray(labels)
+    for label, color in ((1, "green"), (0, "red")):
+        x, y = coords[labels == label].T
+        ax.scatter(x, y, color=color, marker="*", s=marker_size, edgecolor="white", linewidth=1.25)
+
+
+def show_box(box, ax):
+    """Draw a box in green, as the article's helper of this name does.
+
+    Parameters
+    ----------
+    box : 4 numpy.ndarray or torch.Tensor on the CPU
+        (x0, y0, x1, y1) in pixels.
+    ax : matplotlib.axes.Axes
+    """
+    x0, y0, x1, y1 = (float(side) for side in box)
+    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, edgecolor="green", facecolor="none", linewidth=2))
+
+
+def _as_list(value):
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _new_axes(image):
+    height, width = image.shape[:2]
+    # Portraits are drawn narrower, so that no figure is taller than a screen.
+    scale = min(WIDTH / width, 5.5 / height)
+    _, axes = plt.subplots(figsize=(width * scale, height * scale + 0.6), layout="constrained")
+    return axes
+
+
+def _draw_prompt(prompt, axes):
+    if prompt.box is not None:
+        x0, y0, x1, y1 = prompt.box
+        for color, width in (("white", 3.5), (np.array(BOX) / 255, 2)):
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, edgecolor=color, facecolor="none", linewidth=width))
+    if prompt.points is not None:
+        for label, marker, color in ((1, "P", POSITIVE), (0, "X", NEGATIVE)):
+            x, y = prompt.points[prompt.labels == label].T
+            axes.scatter(
+                x, y, s=130, marker=marker, color=np.array(color) / 255, edgecolor="white", linewidth=1.3, zorder=3
+            )
+
+
+def _frame(axes, image):
+    height, width = image.shape[:2]
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+    axes.tick_params(labelsize=8, colors="0.45", length=2)
+    axes.spines[:].set_visible(False)
+
+
+def _title(answers, bits, truth, title):
+    words = [title] if title else []
+    if len(bits) == 1 and truth is not None:
+        words.append(f"IoU {iou(bits[0], truth):.2f}")
+    elif len(answers) == 1 and isinstance(answers[0], Masks):
+        words.append(f"predicted IoU {answers[0].scores.max():.2f}")
+    words += sorted({answer.model for answer in answers if isinstance(answer, Masks)})
+    return " · ".join(words)

@@ -1,0 +1,104 @@
+"""What the model answers: masks with their scores, and how far a mask is from the truth."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """The C answers to one prompt: C = 1, or 3 for an ambiguous prompt (whole, part, subpart, in no fixed order).
+
+    Attributes
+    ----------
+    bits : CxHxW numpy.ndarray of bool
+        The masks in the size of the original picture.
+    scores : C numpy.ndarray of float32
+        The model's own guess of each mask's IoU with what was meant ("predicted IoU"). A linear layer makes it, so it
+        can leave [0, 1].
+    logits : CxhxW numpy.ndarray of float32
+        Low-res logits, 256x256 for the whole padded square; above 0 is mask. One of them can be the next prompt's
+        `mask_input`.
+    model : str
+        The name of the model that made them, which every picture shows.
+    """
+
+    bits: np.ndarray
+    scores: np.ndarray
+    logits: np.ndarray
+    model: str
+
+    def __len__(self):
+        return len(self.bits)
+
+    def __repr__(self):
+        height, width = self.bits.shape[1:]
+        scores = ", ".join(f"{score:.3f}" for score in self.scores)
+        return f"Masks({len(self)} of {width}x{height} by {self.model}, predicted IoU {scores})"
+
+    @property
+    def best_index(self):
+        """Index of the mask with the highest score, int."""
+        return int(self.scores.argmax())
+
+    @property
+    def best(self):
+        """The mask with the highest score, HxW bool."""
+        return self.bits[self.best_index]
+
+    @property
+    def areas(self):
+        """Pixels in each mask, C int64."""
+        return self.bits.sum(axis=(1, 2))
+
+    @property
+    def boxes(self):
+        """The tightest box (x0, y0, x1, y1) around each mask, Cx4 int64; x1 and y1 are one past the last pixel.
+
+        An empty mask has the box (0, 0, 0, 0).
+        """
+        return np.array([_bounding_box(mask) for mask in self.bits], dtype=np.int64).reshape(-1, 4)
+
+
+def iou(mask, truth):
+    """Return the intersection over union of two masks, the field's measure of agreement.
+
+    Parameters
+    ----------
+    mask, truth : HxW array-like of bool
+
+    Returns
+    -------
+    float
+        0 for nothing in common, 1 for identical masks. Two empty masks agree: 1.
+
+    Raises
+    ------
+    ValueError
+        The masks have different sizes, are not HxW, or are not bool (0 and 1 of any type will do).
+    """
+    mask, truth = as_mask(mask, "mask"), as_mask(truth, "truth")
+    if mask.shape != truth.shape:
+        raise ValueError(f"mask and truth differ in size: {mask.shape} and {truth.shape} (height, width)")
+    union = np.count_nonzero(mask | truth)
+    return np.count_nonzero(mask & truth) / union if union else 1.0
+
+
+def as_mask(value, name="mask"):
+    """Return `value` as an HxW bool array; a ValueError tells about anything that is not one mask."""
+    array = np.asarray(value)
+    if array.ndim == 3 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 2:
+        many = "; choose one of them, masks.best or masks.bits[0]" if array.ndim == 3 else ""
+        raise ValueError(f"{name}: expected one mask, HxW, got the shape {array.shape}{many}")
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise ValueError(f"{name}: expected True and False, got {array.dtype} values; logits become a mask by `> 0`")
+    return array.astype(bool)
+
+
+def _bounding_box(mask):
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1

@@ -1,0 +1,339 @@
+"""A model to ask: load it, encode a picture once, decode as many prompts as you like.
+
+The work is done by `segment_anything` itself: `Sam.model` is its model and `Sam.predictor` hands out its `SamPredictor`.
+What is added: pictures and prompts are checked, the embedding is a value that is kept, and answers carry the model's name.
+"""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from segment_anything import SamPredictor, sam_model_registry
+
+from sam_nb.checkpoints import CHECKPOINTS, download, home, sha256
+from sam_nb.embeddings import Embedding, EmbeddingCache, embedding_key
+from sam_nb.images import load_image
+from sam_nb.lite import WEIGHTS, build_lite
+from sam_nb.masks import Masks
+
+ARCHITECTURES = {
+    "lite": build_lite,
+    "vit_b": sam_model_registry["vit_b"],
+    "vit_l": sam_model_registry["vit_l"],
+    "vit_h": sam_model_registry["vit_h"],
+}
+"""Model name -> a function that builds it with random weights."""
+
+CHUNK = 32  # prompts decoded in one pass: a hundred full-size masks at once are slower, and take gigabytes
+
+
+def load_sam(name=None, checkpoint=None, device=None):
+    """Load a model and say in one line which.
+
+    Parameters
+    ----------
+    name : str, optional
+        "lite" (embedded, always works), "vit_b", "vit_l" or "vit_h" (Meta's, downloaded when first asked for). Left out:
+        the environment variable ``SAM_NB_MODEL``; else "vit_b" if its weights are on this computer; else "lite".
+    checkpoint : str or pathlib.Path, optional
+        A file of weights to use instead of the official ones, ``.pth`` or ``.safetensors``. Without a name, the
+        architecture is read off the weights.
+    device : str or torch.device, optional
+        Left out: "cuda", else "mps" (Apple), else "cpu".
+
+    Returns
+    -------
+    Sam
+
+    Raises
+    ------
+    ValueError
+        There is no such model, or the file does not hold its weights.
+    FileNotFoundError
+        `checkpoint` does not exist.
+    RuntimeError
+        The weights could not be downloaded (see `sam_nb.checkpoints.download`).
+    """
+    if name is None and checkpoint is None:
+        name = _default_name()
+    if name is not None and name not in ARCHITECTURES:
+        raise ValueError(f"no model {name!r}: expected one of {', '.join(ARCHITECTURES)}")
+    path = _weights_path(name, checkpoint)
+    state = _read_weights(path)
+    name = name or _architecture_of(state, path)
+    model = ARCHITECTURES[name]()
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold the weights of {name}: {str(error)[:300]}") from error
+    model.eval().to(device or _best_device())
+    # Official weights were compared with their digest a moment ago.
+    official = checkpoint is None and name in CHECKPOINTS
+    sam = Sam(model, name, CHECKPOINTS[name].sha256 if official else sha256(path))
+    print(_announcement(sam, checkpoint))
+    return sam
+
+
+class Sam:
+    """A loaded model. Made by `load_sam`.
+
+    Attributes
+    ----------
+    model : segment_anything.modeling.Sam
+        The model itself, for everything that is written for `segment_anything`.
+    name : str
+        "lite", "vit_b", "vit_l" or "vit_h".
+    weights : str
+        SHA-256 of the weights.
+    """
+
+    def __init__(self, model, name, weights):
+        self.model = model
+        self.name = name
+        self.weights = weights
+        self._cache = EmbeddingCache(home() / "embeddings")
+
+    def __repr__(self):
+        return f"Sam({self.name}, {_millions(self.model)} parameters, {self.device})"
+
+    @property
+    def device(self):
+        """Where the model computes, `torch.device`."""
+        return self.model.device
+
+    def encode(self, image):
+        """Return the `Embedding` of a picture: the slow step, once a picture.
+
+        It is looked up first, by the picture's pixels and the model's weights, in memory and on disk.
+
+        Parameters
+        ----------
+        image : HxWx3 numpy.ndarray of uint8, RGB
+            Or anything else that `load_image` takes.
+
+        Returns
+        -------
+        Embedding
+            With features equal to those of ``SamPredictor.set_image``.
+
+        Raises
+        ------
+        ValueError
+            This is no picture, or one so thin that nothing is left of it at the model's size.
+        """
+        image = load_image(image)
+        height, width = image.shape[:2]
+        side = self.model.image_encoder.img_size
+        if min(height, width) / max(height, width) * side < 1:
+            raise ValueError(f"a picture of {width}x{height} is too thin: resized to {side} it has less than one line")
+        key = embedding_key(image, self.weights, self.device.type)
+        embedding = self._cache.get(key)
+        if embedding is None:
+            predictor = SamPredictor(self.model)
+            predictor.set_image(image)
+            embedding = Embedding(
+                features=predictor.features.cpu(),
+                original_size=(height, width),
+                input_size=predictor.input_size,
+                model=self.name,
+                weights=self.weights,
+                key=key,
+            )
+            self._cache.put(embedding)
+        return embedding
+
+    def predictor(self, embedding):
+        """Return a `segment_anything.SamPredictor` that holds this embedding, as if `set_image` had been called."""
+        self._check_made_here(embedding)
+        predictor = SamPredictor(self.model)
+        predictor.original_size = embedding.original_size
+        predictor.input_size = embedding.input_size
+        predictor.features = embedding.features.to(self.device)
+        predictor.is_image_set = True
+        return predictor
+
+    def decode(self, embedding, prompt, multimask_output=None):
+        """Return the `Masks` that answer one prompt: the fast step.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            From `encode` of this model.
+        prompt : Prompt
+        multimask_output : bool, optional
+            True for three masks (whole, part, subpart), False for one. Left out: three for a lone click, which can mean
+            any of them, and one for everything else, as the SAM paper has it.
+
+        Returns
+        -------
+        Masks
+            Equal to what ``SamPredictor.predict`` returns, bit for bit.
+
+        Raises
+        ------
+        ValueError
+            The prompt lies far outside the picture, its mask_input has another size than the model's, or the embedding
+            is another model's.
+        """
+        self._check_prompt(prompt, embedding)
+        if multimask_output is None:
+            multimask_output = _is_ambiguous(prompt)
+        # Copies: PyTorch warns about a prompt's read-only arrays.
+        asked = {
+            "point_coords": prompt.points,
+            "point_labels": prompt.labels,
+            "box": prompt.box,
+            "mask_input": prompt.mask_input,
+        }
+        bits, scores, logits = self.predictor(embedding).predict(
+            **{name: value.copy() for name, value in asked.items() if value is not None},
+            multimask_output=multimask_output,
+        )
+        return Masks(bits, scores, logits, self.name)
+
+    def decode_many(self, embedding, prompts, multimask_output=False):
+        """Return the answers to several prompts about one picture, each about its own object.
+
+        Prompts of one kind (as many points, a box or none) go through the decoder together.
+
+        Parameters
+        ----------
+        embedding : Embedding
+        prompts : sequence of Prompt
+        multimask_output : bool
+            For all of them.
+
+        Returns
+        -------
+        list of Masks
+            In the order of the prompts; equal to what ``SamPredictor.predict_torch`` returns for a batch of one kind.
+
+        Raises
+        ------
+        ValueError
+            As `decode`.
+        """
+        kinds = {}
+        for index, prompt in enumerate(prompts):
+            self._check_prompt(prompt, embedding)
+            kind = (
+                None if prompt.points is None else len(prompt.points),
+                prompt.box is None,
+                prompt.mask_input is None,
+            )
+            kinds.setdefault(kind, []).append(index)
+        predictor = self.predictor(embedding)
+        answers = {}
+        for indices in kinds.values():
+            for start in range(0, len(indices), CHUNK):
+                chunk = indices[start : start + CHUNK]
+                answered = self._decode_alike(predictor, [prompts[index] for index in chunk], multimask_output)
+                answers.update(zip(chunk, answered, strict=True))
+        return [answers[index] for index in range(len(prompts))]
+
+    def _decode_alike(self, predictor, prompts, multimask_output):
+        def batch(field):
+            values = [getattr(prompt, field) for prompt in prompts]
+            return None if values[0] is None else torch.as_tensor(np.stack(values), device=self.device)
+
+        # Apple's GPU has no float64: coordinates leave NumPy as float32.
+        points, boxes = (None if value is None else value.float() for value in (batch("points"), batch("box")))
+        size = predictor.original_size
+        bits, scores, logits = predictor.predict_torch(
+            point_coords=None if points is None else predictor.transform.apply_coords_torch(points, size),
+            point_labels=batch("labels"),
+            boxes=None if boxes is None else predictor.transform.apply_boxes_torch(boxes, size),
+            mask_input=batch("mask_input"),
+            multimask_output=multimask_output,
+        )
+        arrays = (tensor.cpu().numpy() for tensor in (bits, scores, logits))
+        return [Masks(*answer, self.name) for answer in zip(*arrays, strict=True)]
+
+    def _check_prompt(self, prompt, embedding):
+        prompt.check_inside(*embedding.original_size)
+        expected = (1, *self.model.prompt_encoder.mask_input_size)
+        if prompt.mask_input is not None and prompt.mask_input.shape != expected:
+            raise ValueError(
+                f"mask_input: {self.name} expects logits of shape {expected}, got {prompt.mask_input.shape}; take them "
+                "from Masks.logits of this model"
+            )
+
+    def _check_made_here(self, embedding):
+        if embedding.weights != self.weights:
+            other = f"other weights of {self.name}" if embedding.model == self.name else embedding.model
+            raise ValueError(f"this embedding was made by {other}: encode the picture again with this model")
+
+
+def _is_ambiguous(prompt):
+    return prompt.box is None and prompt.mask_input is None and len(prompt.points) == 1
+
+
+def _default_name():
+    asked = os.environ.get("SAM_NB_MODEL")
+    if asked and asked not in ARCHITECTURES:
+        raise ValueError(
+            f"the environment variable SAM_NB_MODEL asks for {asked!r}: expected one of {', '.join(ARCHITECTURES)}"
+        )
+    return asked or ("vit_b" if CHECKPOINTS["vit_b"].path.exists() else "lite")
+
+
+def _best_device():
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _weights_path(name, checkpoint):
+    if checkpoint is None:
+        return WEIGHTS if name == "lite" else download(name)
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no weights at {str(path)!r} (looked in {str(path.parent.resolve())!r}); leave checkpoint out, and "
+            "load_sam fetches Meta's"
+        )
+    return path
+
+
+def _read_weights(path):
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            # weights_only: a pickle from the internet must not run code; map_location: a file saved on a GPU loads anywhere
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+        raise ValueError(
+            f"{path} ({path.stat().st_size:,} bytes) holds no weights that can be read. A download that was cut? Compare "
+            f"its size with the source's and fetch it again. PyTorch says: {error}"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds something other than weights: expected a state dict, names and tensors")
+    return state
+
+
+def _architecture_of(state, path):
+    if "image_encoder.backbone.conv_stem.weight" in state:
+        return "lite"
+    patches = state.get("image_encoder.patch_embed.proj.weight")
+    widths = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+    if patches is None or len(patches) not in widths:
+        raise ValueError(f"{path} holds weights of an unknown model: expected those of {', '.join(ARCHITECTURES)}")
+    return widths[len(patches)]
+
+
+def _millions(model):
+    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M"
+
+
+def _announcement(sam, checkpoint):
+    source = "Meta's SAM" if sam.name != "lite" else "this project's small embedded model, not Meta's SAM"
+    if checkpoint is not None:
+        source = f"weights from {Path(checkpoint).name}"
+    line = f"{sam.name}: {source}, {_millions(sam.model)} parameters, on {sam.device}."
+    if sam.name == "lite" and checkpoint is None:
+        line += f' For Meta\'s: load_sam("vit_b"), a download of {CHECKPOINTS["vit_b"].size / 1e6:.0f} MB.'
+    return line

@@ -1,0 +1,52 @@
+"""Shared by all tests: a home of their own, no window, one model loaded once."""
+
+import os
+import tempfile
+
+import matplotlib
+import numpy as np
+import pytest
+
+matplotlib.use("Agg")
+_HOME = tempfile.TemporaryDirectory(prefix="sam-nb-tests-")
+os.environ["SAM_NB_HOME"] = _HOME.name
+os.environ.pop("SAM_NB_MODEL", None)
+
+
+@pytest.fixture(autouse=True)
+def fresh_home(tmp_path, monkeypatch):
+    """Each test has an empty cache folder, so that none finds another's embeddings or checkpoints."""
+    monkeypatch.setenv("SAM_NB_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SAM_NB_MODEL", raising=False)
+
+
+@pytest.fixture(scope="session")
+def lite():
+    from sam_nb import load_sam
+
+    return load_sam("lite", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def random_vit_b():
+    """Return Meta's vit_b as `segment_anything` builds it, with random weights: the oracle needs no checkpoint."""
+    import torch
+    from segment_anything import sam_model_registry
+
+    torch.manual_seed(0)
+    return sam_model_registry["vit_b"]()
+
+
+@pytest.fixture
+def photo():
+    """Return a picture that is not square and has no symmetry, 300x451x3 uint8."""
+    from sam_nb import load_image
+
+    return load_image("cat")
+
+
+@pytest.fixture
+def blob():
+    """Return an off-centre ellipse in a picture of 60x90, HxW bool."""
+    y, x = np.mgrid[:60, :90]
+    return ((x - 25) / 15) ** 2 + ((y - 40) / 9) ** 2 < 1

@@ -1,0 +1,202 @@
+"""Downloads, against a server on 127.0.0.1 that serves a vit_b checkpoint whole, cut, changed, or not at all."""
+
+import dataclasses
+import http.server
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sam_nb import checkpoints, models
+from sam_nb.checkpoints import CHECKPOINTS, download, sha256
+
+
+@pytest.fixture(scope="module")
+def checkpoint_file(random_vit_b, tmp_path_factory):
+    """Return a file made as Meta made theirs: `torch.save` of the state dict, 375 MB."""
+    import torch
+
+    path = tmp_path_factory.mktemp("served") / "sam_vit_b_random.pth"
+    torch.save(random_vit_b.state_dict(), path)
+    yield path
+    path.unlink()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves one file under /whole, /cut (the connection ends in the middle) and /changed (one bit differs)."""
+
+    def __init__(self, path):
+        self.path = path
+        self.requests = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        if self.path not in ("/whole", "/cut", "/changed"):
+            self.send_error(404)
+            return
+        data = self.server.path.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.path == "/cut":
+            data = data[: len(data) // 2]
+        if self.path == "/changed":
+            data = bytes([data[0] ^ 1]) + data[1:]
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def serve(checkpoint_file, monkeypatch):
+    """Return a function that makes vit_b's address a path on the local server, and the server."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Server(checkpoint_file) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def point_to(path):
+            checkpoint = dataclasses.replace(
+                CHECKPOINTS["vit_b"],
+                url=f"http://127.0.0.1:{server.server_port}{path}",
+                size=checkpoint_file.stat().st_size,
+                sha256=sha256(checkpoint_file),
+            )
+            monkeypatch.setitem(CHECKPOINTS, "vit_b", checkpoint)
+            return checkpoint
+
+        yield point_to, server
+        server.shutdown()
+
+
+def kept(checkpoint):
+    """Return the names of what lies in the checkpoints folder, locks aside."""
+    return sorted(path.name for path in checkpoint.path.parent.iterdir() if path.suffix != ".lock")
+
+
+def test_a_whole_file_is_fetched_once_and_becomes_a_model(serve, random_vit_b, capsys):
+    import torch
+
+    point_to, server = serve
+    checkpoint = point_to("/whole")
+    sam = models.load_sam("vit_b", device="cpu")
+    assert "vit_b: Meta's SAM, 93.7 M parameters, on cpu." in capsys.readouterr().out
+    expected = random_vit_b.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in sam.model.state_dict().items())
+    assert kept(checkpoint) == ["sam_vit_b_01ec64.pth"]
+    # From now on it is on this computer: found without being named, and not fetched again.
+    assert models.load_sam(device="cpu").name == "vit_b"
+    assert server.requests == ["/whole"]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/cut", r"could not download vit_b \(375 MB\).*To fetch it by hand: open http://127"),
+        ("/changed", r"is not vit_b's file.*Nothing was kept of it.*load_sam\(.lite.\)"),
+        ("/absent", r"could not download vit_b .*404"),
+    ],
+)
+def test_nothing_is_kept_of_a_bad_download(serve, path, words):
+    point_to, _ = serve
+    checkpoint = point_to(path)
+    with pytest.raises(RuntimeError, match=words):
+        download("vit_b")
+    assert kept(checkpoint) == []
+
+
+def test_an_address_that_does_not_answer(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setitem(
+        CHECKPOINTS, "vit_b", dataclasses.replace(CHECKPOINTS["vit_b"], url="http://127.0.0.1:9/sam_vit_b_01ec64.pth")
+    )
+    with pytest.raises(RuntimeError, match="could not download vit_b.*To fetch it by hand"):
+        download("vit_b")
+
+
+def test_two_that_ask_at_once_share_one_download(serve):
+    point_to, server = serve
+    checkpoint = point_to("/whole")
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(download, ["vit_b", "vit_b"])) == [checkpoint.path] * 2
+    assert server.requests == ["/whole"]
+    assert sha256(checkpoint.path) == checkpoint.sha256
+
+
+def test_a_wrong_file_under_the_right_name_is_left_alone(serve):
+    point_to, server = serve
+    checkpoint = point_to("/whole")
+    checkpoint.path.parent.mkdir(parents=True)
+    checkpoint.path.write_bytes(b"my own weights")
+    with pytest.raises(ValueError, match=r"not vit_b's official file: expected .* got 14 bytes.*checkpoint="):
+        models.load_sam("vit_b")
+    assert checkpoint.path.read_bytes() == b"my own weights"
+    assert server.requests == []
+
+
+def test_a_local_file_is_taken_instead(checkpoint_file, capsys):
+    named = models.load_sam("vit_b", checkpoint=checkpoint_file, device="cpu")
+    unnamed = models.load_sam(checkpoint=str(checkpoint_file), device="cpu")
+    assert named.name == unnamed.name == "vit_b"
+    assert named.weights == unnamed.weights == sha256(checkpoint_file)
+    assert "vit_b: weights from sam_vit_b_random.pth, 93.7 M parameters" in capsys.readouterr().out
+
+
+def test_local_files_that_are_no_weights(checkpoint_file, tmp_path):
+    import torch
+
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*absent.pth"):
+        models.load_sam("vit_b", checkpoint=tmp_path / "absent.pth")
+    cut = tmp_path / "cut.pth"
+    cut.write_bytes(checkpoint_file.read_bytes()[:1_000_000])
+    with pytest.raises(ValueError, match=r"\(1,000,000 bytes\) holds no weights.*A download that was cut\?"):
+        models.load_sam("vit_b", checkpoint=cut)
+    torch.save({"image_encoder.patch_embed.proj.weight": torch.zeros(5)}, tmp_path / "foreign.pth")
+    with pytest.raises(ValueError, match="unknown model"):
+        models.load_sam(checkpoint=tmp_path / "foreign.pth")
+    with pytest.raises(ValueError, match="does not hold the weights of vit_l"):
+        models.load_sam("vit_l", checkpoint=checkpoint_file)
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="something other than weights"):
+        models.load_sam("vit_b", checkpoint=tmp_path / "list.pth")
+
+
+def test_a_pickle_runs_no_code(tmp_path):
+    import torch
+
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "sprung",)
+
+    torch.save({"weights": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(ValueError, match="holds no weights that can be read"):
+        models.load_sam("vit_b", checkpoint=tmp_path / "trap.pth")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_the_table():
+    for checkpoint in CHECKPOINTS.values():
+        assert checkpoint.url.startswith("https://")
+        assert checkpoint.url.endswith(checkpoint.file)
+        assert len(checkpoint.sha256) == 64
+        assert checkpoint.licence == "Apache-2.0"
+    assert set(models.ARCHITECTURES) - {"lite"} < set(CHECKPOINTS)
+
+
+def test_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("SAM_NB_HOME", str(tmp_path))
+    assert checkpoints.home() == tmp_path
+    monkeypatch.delenv("SAM_NB_HOME")
+    assert checkpoints.home().name == "sam-nb"
+
+
+def test_sha256_by_the_standard_s_example(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    (tmp_path / "long").write_bytes(np.zeros(3 << 20, np.uint8).tobytes())
+    assert sha256(tmp_path / "long").startswith("bbd05cf6097ac9b1")

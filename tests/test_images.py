@@ -1,0 +1,185 @@
+import http.server
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_nb.images import SAMPLES, load_image, load_truth
+
+RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+
+
+def test_samples_are_rgb_uint8():
+    for name in SAMPLES:
+        image = load_image(name)
+        assert image.dtype == np.uint8
+        assert image.ndim == 3
+        assert image.shape[2] == 3
+        assert image.flags.c_contiguous
+
+
+def test_street_has_the_article_s_size_and_truth():
+    image, truth = load_image("street"), load_truth("street")
+    assert image.shape[0] >= 512
+    assert image.shape[1] >= 1024
+    assert set(truth) == {"car", "front_wheel", "tyre", "hub", "rear_wheel", "small_window"}
+    assert all(mask.shape == image.shape[:2] and mask.dtype == bool for mask in truth.values())
+    assert np.array_equal(truth["front_wheel"], truth["tyre"] | truth["hub"])
+    assert not (truth["tyre"] & truth["hub"]).any()
+    for part in ("front_wheel", "rear_wheel", "small_window"):
+        assert not (truth[part] & ~truth["car"]).any()
+
+
+def test_the_article_s_prompts_mean_on_street_what_they_meant_there():
+    truth = load_truth("street")
+    for x, y in ((500, 375), (184, 359)):
+        assert truth["car"][y, x]
+        assert not truth["front_wheel"][y, x]
+    assert truth["hub"][438, 334]
+    boxes = {
+        "car": (44, 160, 1011, 504),
+        "front_wheel": (250, 370, 410, 510),
+        "rear_wheel": (830, 338, 966, 458),
+        "small_window": (720, 209, 772, 258),
+    }
+    for name, box in boxes.items():
+        y, x = np.nonzero(truth[name])
+        got = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
+        assert np.abs(got - box).max() <= 20, (name, got)
+
+
+def test_only_the_painted_picture_has_truth():
+    with pytest.raises(ValueError, match="no truth masks for 'cat': expected 'street'"):
+        load_truth("cat")
+    with pytest.raises(ValueError, match="no truth masks for 'nothing'"):
+        load_truth("nothing")
+
+
+def test_rgb_array_comes_back_as_a_copy():
+    image = load_image(RGB)
+    assert np.array_equal(image, RGB)
+    assert not np.shares_memory(image, RGB)
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (RGB[..., 0], np.repeat(RGB[..., :1], 3, axis=2)),
+        (RGB[..., :1], np.repeat(RGB[..., :1], 3, axis=2)),
+        (RGB.astype(np.uint16) * 257, RGB),
+        (RGB.astype(np.int64), RGB),
+        (RGB / 255, RGB),
+        ((RGB / 255).astype(np.float32), RGB),
+        (RGB > 30, (RGB > 30) * np.uint8(255)),
+        (RGB[:, ::-1], RGB[:, ::-1]),
+    ],
+    ids=["grey", "one channel", "16 bit", "int64", "float64", "float32", "bool", "reversed view"],
+)
+def test_arrays_of_every_kind(array, expected):
+    image = load_image(array)
+    assert np.array_equal(image, expected)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+
+
+def test_transparency_is_laid_over_white():
+    rgba = np.dstack([RGB, np.zeros((4, 6), np.uint8)])
+    rgba[0, 0, 3] = 255
+    rgba[0, 1, 3] = 51
+    image = load_image(rgba)
+    assert np.array_equal(image[0, 0], RGB[0, 0])
+    assert np.array_equal(image[0, 1], np.rint(RGB[0, 1] * 0.2 + 255 * 0.8))
+    assert (image[1:] == 255).all()
+    assert np.array_equal(load_image(Image.fromarray(rgba)), image)
+
+
+def test_files_of_every_kind(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "rgb.png")
+    Image.fromarray((RGB[..., 0].astype(np.uint16)) * 257).save(tmp_path / "grey16.png")
+    Image.fromarray(RGB).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(RGB).convert("CMYK").save(tmp_path / "cmyk.tif")
+    assert np.array_equal(load_image(tmp_path / "rgb.png"), RGB)
+    assert np.array_equal(load_image(str(tmp_path / "rgb.png")), RGB)
+    assert np.array_equal(load_image(tmp_path / "grey16.png"), np.repeat(RGB[..., :1], 3, axis=2))
+    assert load_image(tmp_path / "palette.png").shape == RGB.shape
+    assert load_image(tmp_path / "cmyk.tif").shape == RGB.shape
+
+
+def test_exif_turns_the_picture_upright(tmp_path):
+    picture = Image.fromarray(RGB)
+    exif = picture.getexif()
+    exif[0x0112] = 6  # stored lying on its side: to be turned clockwise by 90 degrees
+    picture.save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(load_image(tmp_path / "turned.png"), np.rot90(RGB, -1))
+
+
+def test_a_path_object_is_never_a_sample(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_image(Path("street"))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (np.zeros((0, 5, 3), np.uint8), "empty"),
+        (np.zeros((5, 5, 2), np.uint8), r"expected HxW, HxWx3 .* got the shape \(5, 5, 2\)"),
+        (np.zeros((3, 50, 60), np.uint8), r"channels first.*transpose\(1, 2, 0\)"),
+        (np.zeros((1, 5, 5, 3), np.uint8), "batch"),
+        (np.full((5, 5), np.nan), "NaN"),
+        (np.full((5, 5), 200.0), r"floats in \[0, 1\], got \[200, 200\]"),
+        (np.full((5, 5), -1), r"integers in \[0, 255\], got \[-1, -1\]"),
+        (np.full((5, 5), 1j), "expected numbers"),
+        (None, "expected a sample's name.*got NoneType"),
+        ("ftp://127.0.0.1/x.png", "begins with http"),
+    ],
+)
+def test_what_is_no_picture_is_refused(source, words):
+    with pytest.raises(ValueError, match=words):
+        load_image(source)
+
+
+def test_a_mistyped_name_lists_the_near_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(RGB).save("holiday.png")
+    with pytest.raises(FileNotFoundError, match="Did you mean 'holiday.png'"):
+        load_image("holyday.png")
+    with pytest.raises(FileNotFoundError, match="Did you mean 'street'.*Samples: street, astronaut"):
+        load_image("stret")
+    with pytest.raises(FileNotFoundError, match="Nothing there has a name like it"):
+        load_image("http:/example.org/x.jpg")  # a slash short of an address: a path, and nothing is fetched
+
+
+def test_damaged_and_foreign_files(tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:9000])
+    for name, words in (("notes.txt", "not a picture"), ("empty.png", "not a picture"), ("cut.png", "damaged")):
+        with pytest.raises(ValueError, match=words):
+            load_image(tmp_path / name)
+    with pytest.raises(ValueError, match="is a folder"):
+        load_image(tmp_path)
+
+
+def test_urls(tmp_path, monkeypatch):
+    Image.fromarray(RGB).save(tmp_path / "rgb.png")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(tmp_path))
+
+        def log_message(self, *args):
+            pass
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert np.array_equal(load_image(f"{address}/rgb.png"), RGB)
+        with pytest.raises(ValueError, match="404.*Save the picture in your browser"):
+            load_image(f"{address}/absent.png")
+        server.shutdown()

@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+
+from sam_nb import models
+from sam_nb.embeddings import EmbeddingCache
+from sam_nb.models import Sam, load_sam
+from sam_nb.prompts import Prompt
+
+
+def test_lite_is_what_loads_on_a_first_day(capsys):
+    sam = load_sam(device="cpu")
+    assert sam.name == "lite"
+    line = capsys.readouterr().out
+    assert line.startswith("lite: this project's small embedded model, not Meta's SAM, 3.8 M parameters, on cpu.")
+    assert 'load_sam("vit_b"), a download of 375 MB' in line
+    assert line.count("\n") == 1
+    assert repr(sam) == "Sam(lite, 3.8 M parameters, cpu)"
+
+
+def test_the_environment_variable_decides(monkeypatch):
+    monkeypatch.setenv("SAM_NB_MODEL", "lite")
+    assert load_sam(device="cpu").name == "lite"
+    monkeypatch.setenv("SAM_NB_MODEL", "vit_x")
+    with pytest.raises(ValueError, match="SAM_NB_MODEL asks for 'vit_x': expected one of lite, vit_b, vit_l, vit_h"):
+        load_sam()
+
+
+def test_an_unknown_name():
+    with pytest.raises(ValueError, match="no model 'vit_z': expected one of lite"):
+        load_sam("vit_z")
+
+
+def test_lite_reads_its_weights_from_safetensors(tmp_path, lite):
+    from sam_nb.lite import WEIGHTS
+
+    copy = tmp_path / "mine.safetensors"
+    copy.write_bytes(WEIGHTS.read_bytes())
+    assert load_sam(checkpoint=copy, device="cpu").name == "lite"
+    copy.write_bytes(WEIGHTS.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"\(5,000 bytes\) holds no weights"):
+        load_sam(checkpoint=copy, device="cpu")
+
+
+def test_an_embedding_is_computed_once(lite, photo, tmp_path, monkeypatch):
+    def kernel():
+        """Return the model as another notebook has it: same weights, same folder, nothing in memory."""
+        sam = Sam(lite.model, lite.name, lite.weights)
+        sam._cache = EmbeddingCache(tmp_path / "embeddings")
+        return sam
+
+    first = kernel()
+    embedding = first.encode(photo)
+
+    def refuse(*args):
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(models.SamPredictor, "set_image", refuse)
+    assert first.encode(photo) is embedding
+    again = kernel().encode(photo)
+    assert np.array_equal(again.features, embedding.features)
+    for field in ("original_size", "input_size", "model", "weights", "key"):
+        assert getattr(again, field) == getattr(embedding, field)
+    changed = photo.copy()
+    changed[0, 0, 0] ^= 1
+    with pytest.raises(AssertionError, match="encoded again"):
+        first.encode(changed)
+    other = Sam(lite.model, lite.name, "other weights")
+    with pytest.raises(AssertionError, match="encoded again"):
+        other.encode(photo)
+
+
+def test_a_damaged_embedding_is_computed_again(lite, photo, tmp_path):
+    sam = Sam(lite.model, lite.name, lite.weights)
+    sam._cache = EmbeddingCache(tmp_path, in_memory=0)
+    embedding = sam.encode(photo)
+    (file,) = tmp_path.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:99])
+    assert np.array_equal(sam.encode(photo).features, embedding.features)
+    assert file.stat().st_size > 99
+
+
+def test_the_cache_is_bounded(lite, photo, tmp_path):
+    sam = Sam(lite.model, lite.name, lite.weights)
+    sam._cache = EmbeddingCache(tmp_path, in_memory=2, on_disk=5_000_000)  # two embeddings of 2.1 MB
+    pictures = [np.roll(photo, shift, axis=1) for shift in range(4)]
+    keys = [sam.encode(picture).key for picture in pictures]
+    assert len(sam._cache._held) == 2
+    assert len(list(tmp_path.glob("*"))) == 2
+    assert (tmp_path / f"{keys[-1]}.safetensors").exists()
+
+
+def test_a_folder_that_cannot_be_written_costs_only_speed(lite, photo, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    sam = Sam(lite.model, lite.name, lite.weights)
+    sam._cache = EmbeddingCache(tmp_path / "file")
+    assert sam.encode(photo).original_size == (300, 451)
+
+
+def test_what_cannot_be_encoded(lite):
+    with pytest.raises(ValueError, match="too thin"):
+        lite.encode(np.zeros((3000, 2, 3), np.uint8))
+    with pytest.raises(ValueError, match="expected floats in"):
+        lite.encode(np.full((50, 60, 3), 128.0))
+
+
+def test_what_cannot_be_decoded(lite, photo):
+    embedding = lite.encode(photo)
+    with pytest.raises(ValueError, match="lies far outside the picture, which is 451 wide and 300 high"):
+        lite.decode(embedding, Prompt(points=[(900, 20)]))
+    with pytest.raises(ValueError, match="lies far outside"):
+        lite.decode_many(embedding, [Prompt(box=(0, 0, 10, 10)), Prompt(box=(0, 0, 10, 900))])
+    with pytest.raises(ValueError, match=r"lite expects logits of shape \(1, 256, 256\), got \(1, 64, 64\)"):
+        lite.decode(embedding, Prompt(mask_input=-np.ones((64, 64))))
+    stranger = Sam(lite.model, "vit_b", "other weights")
+    with pytest.raises(ValueError, match="was made by lite: encode the picture again"):
+        stranger.decode(embedding, Prompt(points=[(5, 5)]))
+
+
+def test_one_click_gives_three_masks_and_more_gives_one(lite, photo):
+    embedding = lite.encode(photo)
+    assert len(lite.decode(embedding, Prompt(points=[(200, 150)]))) == 3
+    assert len(lite.decode(embedding, Prompt(points=[(200, 150), (210, 150)]))) == 1
+    assert len(lite.decode(embedding, Prompt(box=(20, 20, 300, 280)))) == 1
+    assert len(lite.decode(embedding, Prompt(points=[(200, 150)]), multimask_output=False)) == 1
+
+
+def test_many_prompts_of_many_kinds_come_back_in_order(lite, photo):
+    embedding = lite.encode(photo)
+    logits = lite.decode(embedding, Prompt(points=[(200, 150)])).logits[0]
+    prompts = [
+        Prompt(points=[(200, 150)]),
+        Prompt(box=(20, 20, 300, 280)),
+        Prompt(points=[(100, 100), (300, 20)], labels=[1, 0]),
+        Prompt(points=[(300, 150)]),
+        Prompt(points=[(200, 150)], mask_input=logits),
+        Prompt(points=[(200, 150)], box=(20, 20, 300, 280)),
+        Prompt(mask_input=logits),
+    ]
+    answers = lite.decode_many(embedding, prompts)
+    assert len(answers) == len(prompts)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        alone = lite.decode(embedding, prompt, multimask_output=False)
+        assert np.allclose(answer.logits, alone.logits, atol=1e-3)
+        assert np.mean(answer.bits == alone.bits) > 0.999
+    assert lite.decode_many(embedding, []) == []
+    assert len(lite.decode_many(embedding, prompts[:2], multimask_output=True)[0]) == 3
+
+
+def test_more_prompts_than_one_pass_takes(lite, photo):
+    embedding = lite.encode(photo)
+    prompts = [Prompt(points=[(x, 150)]) for x in range(10, 10 + 2 * models.CHUNK + 3)]
+    answers = lite.decode_many(embedding, prompts)
+    assert len(answers) == len(prompts)
+    last = lite.decode(embedding, prompts[-1], multimask_output=False)
+    assert np.allclose(answers[-1].logits, last.logits, atol=1e-3)

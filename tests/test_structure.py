@@ -1,0 +1,91 @@
+"""The picture of the modules in the README, held against the imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sam_nb
+
+PACKAGE = Path(sam_nb.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+RANKS = {
+    "images": 0,
+    "prompts": 0,
+    "checkpoints": 0,
+    "masks": 1,
+    "lite": 1,
+    "embeddings": 1,
+    "models": 2,
+    "draw": 2,
+    "figures": 3,
+}
+
+DOORS = {
+    "torch": {"lite", "embeddings", "models"},
+    "segment_anything": {"lite", "models"},
+    "timm": {"lite"},
+    "PIL": {"images"},
+    "skimage": {"images"},
+    "urllib": {"images"},
+    "cv2": {"draw"},
+    "matplotlib": {"figures"},
+    "pooch": {"checkpoints"},
+    "requests": {"checkpoints"},
+}
+
+
+def imports(module):
+    """Return the full names of everything a module imports, anywhere in it."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names.add(node.module)
+    return names
+
+
+def test_every_module_has_a_rank():
+    assert sorted(RANKS) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_lower_ranks(module):
+    inside = {name.removeprefix("sam_nb.") for name in imports(module) if name.startswith("sam_nb")}
+    assert all(RANKS[name] < RANKS[module] for name in inside), inside
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_heavy_library_enters_by_its_door(library):
+    users = {module for module in MODULES if any(name.split(".")[0] == library for name in imports(module))}
+    assert users == DOORS[library]
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, sam_nb; sam_nb.Prompt, sam_nb.load_image; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "numpy" in loaded  # the list is a real one
+    assert not {"torch", "torchvision", "timm", "matplotlib", "cv2", "skimage", "pooch"} & set(loaded)
+
+
+def test_public_names_resolve_and_are_listed():
+    for name in sam_nb.__all__:
+        assert getattr(sam_nb, name) is not None
+        assert name in dir(sam_nb)
+    with pytest.raises(AttributeError, match="has no attribute 'load_sma'; it has .*load_sam"):
+        sam_nb.load_sma  # noqa: B018
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_assert_and_no_stray_print(module):
+    """A reader's mistake gets an error with words; what is said in passing is `load_sam`'s one line."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    prints = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    assert len(prints) == (1 if module == "models" else 0)
