@@ -1,7 +1,7 @@
 # Everything a reader or a developer runs. Each target first makes what it needs: a fresh clone, Python >= 3.10 and make are enough.
 
 PYTHON ?= python3
-# TORCH=cpu fetches PyTorch's small builds without CUDA (Linux: 0.3 GB in place of 3 GB); TORCH=auto looks at the graphics card.
+# TORCH=cpu leaves NVIDIA's libraries out (on Linux they are most of the 6 GB); TORCH=auto looks which graphics card there is.
 TORCH ?=
 
 VENV := .venv
@@ -10,7 +10,7 @@ UV := $(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH),--torch-backend
 READY := $(VENV)/ready
 
 # Tests and saved notebooks always run on the embedded model, whatever weights this computer has.
-OFFLINE := SAM_NB_MODEL=lite SAM_NB_HOME=$(VENV)/sam-nb-home
+OFFLINE := SAM_NB_MODEL=lite SAM_NB_HOME='$(CURDIR)/$(VENV)/sam-nb-home'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lab test notebooks check lock
@@ -43,4 +43,7 @@ check: $(READY)  ## look for mistakes and untidy code, notebooks included
 
 lock: $(READY)  ## pin the newest versions of everything, for every system at once
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --extra test --extra dev \
-		--no-header --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.lock
+		--no-header --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.all
+	# torch pins NVIDIA's libraries by itself, and its CPU builds do without them.
+	grep -vE '^(cuda|nvidia|triton)' requirements.all > requirements.lock
+	rm requirements.all

@@ -1,7 +1,7 @@
 """The expensive thing as a value: what the image encoder made of a picture, and a cache that keeps it by content.
 
-Encoding takes seconds with Meta's models on a CPU, decoding a prompt some hundredths. So an `Embedding` is computed once
-for a picture and a model, and the next cell, notebook or kernel that asks for the same finds it.
+Encoding takes seconds with Meta's models on a CPU, decoding a prompt some hundredths. So an `Embedding` is computed
+once for a picture and a model, and the next cell, notebook or kernel that asks for the same finds it.
 """
 
 import hashlib

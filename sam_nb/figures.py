@@ -1,4 +1,4 @@
-"""Figures for notebooks: `show` and `show_row` every day, `score` against the truth, and the article's three helpers."""
+"""Figures for notebooks: `show` and `show_row`, `score` against the truth, and the article's three helpers."""
 
 import matplotlib.pyplot as plt
 import numpy as np

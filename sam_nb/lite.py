@@ -1,8 +1,8 @@
 """`lite`, the embedded model: SAM's prompt encoder and mask decoder behind a small convolutional image encoder.
 
-It is a `segment_anything.modeling.Sam`, so everything made for SAM (`SamPredictor`, `SamAutomaticMaskGenerator`) takes it
-as it is. What differs from Meta's vit_b: an EfficientNet-Lite0 in place of the vision transformer, 512 pixels in place of
-1024, 128 channels in place of 256. The embedding stays 64x64 and the low-res logits 256x256.
+It is a `segment_anything.modeling.Sam`, so everything made for SAM (`SamPredictor`, `SamAutomaticMaskGenerator`) takes
+it as it is. What differs from Meta's vit_b: an EfficientNet-Lite0 in place of the vision transformer, 512 pixels in
+place of 1024, 128 channels in place of 256. The embedding stays 64x64 and the low-res logits 256x256.
 """
 
 from pathlib import Path
@@ -22,9 +22,9 @@ CHANNELS = 128  # of the embedding, the prompt tokens and the decoder
 class LiteEncoder(nn.Module):
     """EfficientNet-Lite0 with a feature pyramid that ends at stride 8.
 
-    Features at strides 4 to 32 are brought to `CHANNELS` by 1x1 convolutions and summed from coarse to fine (Lin et al.,
-    "Feature Pyramid Networks", 2017), then smoothed by two depthwise-separable convolutions (Howard et al., "MobileNets",
-    2017). The backbone is timm's `tf_efficientnet_lite0` (Tan and Le, "EfficientNet", 2019).
+    Features at strides 4 to 32 are brought to `CHANNELS` by 1x1 convolutions and summed from coarse to fine (Lin et
+    al., "Feature Pyramid Networks", 2017), then smoothed by two depthwise-separable convolutions (Howard et al.,
+    "MobileNets", 2017). The backbone is timm's `tf_efficientnet_lite0` (Tan and Le, "EfficientNet", 2019).
     """
 
     img_size = IMAGE_SIZE  # the name that segment_anything looks for

@@ -1,7 +1,7 @@
 """A model to ask: load it, encode a picture once, decode as many prompts as you like.
 
-The work is done by `segment_anything` itself: `Sam.model` is its model and `Sam.predictor` hands out its `SamPredictor`.
-What is added: pictures and prompts are checked, the embedding is a value that is kept, and answers carry the model's name.
+The work is done by `segment_anything` itself: `Sam.model` is its model, `Sam.predictor` hands out its `SamPredictor`.
+What is added: pictures and prompts are checked, the embedding is a value that is kept, and answers name their model.
 """
 
 import os
@@ -36,8 +36,8 @@ def load_sam(name=None, checkpoint=None, device=None):
     Parameters
     ----------
     name : str, optional
-        "lite" (embedded, always works), "vit_b", "vit_l" or "vit_h" (Meta's, downloaded when first asked for). Left out:
-        the environment variable ``SAM_NB_MODEL``; else "vit_b" if its weights are on this computer; else "lite".
+        "lite" (embedded, always works), "vit_b", "vit_l" or "vit_h" (Meta's, downloaded when first asked for). Left
+        out: the environment variable ``SAM_NB_MODEL``; else "vit_b" if its weights are on this computer; else "lite".
     checkpoint : str or pathlib.Path, optional
         A file of weights to use instead of the official ones, ``.pth`` or ``.safetensors``. Without a name, the
         architecture is read off the weights.
@@ -303,12 +303,13 @@ def _read_weights(path):
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)
         else:
-            # weights_only: a pickle from the internet must not run code; map_location: a file saved on a GPU loads anywhere
+            # weights_only: a pickle from the internet must not run code.
+            # map_location: a file saved on a GPU loads anywhere.
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
         raise ValueError(
-            f"{path} ({path.stat().st_size:,} bytes) holds no weights that can be read. A download that was cut? Compare "
-            f"its size with the source's and fetch it again. PyTorch says: {error}"
+            f"{path} ({path.stat().st_size:,} bytes) holds no weights that can be read. A download that was cut? "
+            f"Compare its size with the source's and fetch it again. PyTorch says: {error}"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path} holds something other than weights: expected a state dict, names and tensors")

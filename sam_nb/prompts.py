@@ -38,8 +38,8 @@ class Prompt:
 
     Notes
     -----
-    The fields are those of `segment_anything.SamPredictor.predict`: point_coords, point_labels, box and mask_input. They
-    are kept as read-only arrays (float64 Nx2, int64 N, float64 4, float32 1xhxw) or None.
+    The fields are those of `segment_anything.SamPredictor.predict`: point_coords, point_labels, box and mask_input.
+    They are kept as read-only arrays (float64 Nx2, int64 N, float64 4, float32 1xhxw) or None.
     """
 
     points: np.ndarray | None = None

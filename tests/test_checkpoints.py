@@ -115,7 +115,7 @@ def test_an_address_that_does_not_answer(monkeypatch):
     monkeypatch.setitem(
         CHECKPOINTS, "vit_b", dataclasses.replace(CHECKPOINTS["vit_b"], url="http://127.0.0.1:9/sam_vit_b_01ec64.pth")
     )
-    with pytest.raises(RuntimeError, match="could not download vit_b.*To fetch it by hand"):
+    with pytest.raises(RuntimeError, match=r"could not download vit_b.*To fetch it by hand"):
         download("vit_b")
 
 

@@ -145,9 +145,9 @@ def test_what_is_no_picture_is_refused(source, words):
 def test_a_mistyped_name_lists_the_near_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(RGB).save("holiday.png")
-    with pytest.raises(FileNotFoundError, match="Did you mean 'holiday.png'"):
+    with pytest.raises(FileNotFoundError, match=r"Did you mean 'holiday.png'"):
         load_image("holyday.png")
-    with pytest.raises(FileNotFoundError, match="Did you mean 'street'.*Samples: street, astronaut"):
+    with pytest.raises(FileNotFoundError, match=r"Did you mean 'street'.*Samples: street, astronaut"):
         load_image("stret")
     with pytest.raises(FileNotFoundError, match="Nothing there has a name like it"):
         load_image("http:/example.org/x.jpg")  # a slash short of an address: a path, and nothing is fetched
@@ -180,6 +180,6 @@ def test_urls(tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         assert np.array_equal(load_image(f"{address}/rgb.png"), RGB)
-        with pytest.raises(ValueError, match="404.*Save the picture in your browser"):
+        with pytest.raises(ValueError, match=r"404.*Save the picture in your browser"):
             load_image(f"{address}/absent.png")
         server.shutdown()

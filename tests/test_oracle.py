@@ -12,7 +12,7 @@ from sam_nb.prompts import Prompt
 
 @pytest.fixture(scope="module", params=["lite", "vit_b"])
 def pair(request, lite, random_vit_b, tmp_path_factory):
-    """Return our model with an embedding and upstream's predictor after `set_image`, on one picture that is not square."""
+    """Return our model, an embedding, and upstream's predictor after `set_image`; the picture is not square."""
     image = load_image("cat")
     sam = lite if request.param == "lite" else Sam(random_vit_b.eval(), "vit_b", "random")
     predictor = SamPredictor(sam.model)

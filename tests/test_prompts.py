@@ -7,7 +7,8 @@ from sam_nb.prompts import Prompt
 
 
 def test_fields_are_arrays_of_fixed_type():
-    prompt = Prompt(points=[(500, 375), (184, 359)], labels=[1, 0], box=(44, 160, 1011, 504), mask_input=-np.ones((8, 8)))
+    logits = -np.ones((8, 8))
+    prompt = Prompt(points=[(500, 375), (184, 359)], labels=[1, 0], box=(44, 160, 1011, 504), mask_input=logits)
     assert prompt.points.tolist() == [[500, 375], [184, 359]]
     assert prompt.labels.tolist() == [1, 0]
     assert prompt.box.tolist() == [44, 160, 1011, 504]

@@ -1,0 +1,76 @@
+"""Execute the notebooks and save them with their outputs, as a reader on the web sees them.
+
+Run by ``make notebooks``; name files to execute only these. Each notebook runs from its first cell in a fresh kernel.
+Figures are saved as JPEG, which keeps a notebook small. Nothing is written if a cell fails or warns, or if an output
+holds a path of this computer: what is committed must read the same wherever it was made.
+"""
+
+import argparse
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from tqdm.auto import tqdm
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+TIMEOUT = 600  # seconds a cell may take
+LARGEST = 600_000  # bytes of a saved notebook
+OF_THIS_COMPUTER = re.compile(r"/(?:home|root|Users|tmp|work)/|[A-Z]:\\\\")
+
+KERNEL_CONFIG = """
+c.InlineBackend.figure_formats = {"jpeg"}
+c.InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "dpi": 110, "pil_kwargs": {"quality": 82}}
+"""
+
+
+def execute(path):
+    """Execute one notebook and return its new text; a RuntimeError says what is wrong with its outputs."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=TIMEOUT,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    client.execute()
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise RuntimeError(f"{path.name} writes to stderr: {output.text[:500]}")
+    text = nbformat.writes(notebook) + "\n"
+    if found := OF_THIS_COMPUTER.search(text):
+        around = text[max(0, found.start() - 60) : found.end() + 60]
+        raise RuntimeError(f"{path.name} shows a path of this computer: ...{around}...")
+    if len(text.encode()) > LARGEST:
+        raise RuntimeError(f"{path.name} would take {len(text.encode()):,} bytes, more than {LARGEST:,}: fewer figures")
+    return text
+
+
+def main():
+    """Execute what the command line names, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="files (default: all in notebooks/)")
+    paths = parser.parse_args().notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
+    with tempfile.TemporaryDirectory() as ipython:
+        profile = Path(ipython) / "profile_default"
+        profile.mkdir()
+        (profile / "ipython_kernel_config.py").write_text(KERNEL_CONFIG, encoding="utf-8")
+        os.environ["IPYTHONDIR"] = ipython
+        for path in tqdm(paths, unit="notebook"):
+            text = execute(path)
+            part = path.with_suffix(".part")
+            part.write_text(text, encoding="utf-8", newline="\n")
+            part.replace(path)
+
+
+if __name__ == "__main__":
+    main()

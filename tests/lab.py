@@ -1,0 +1,113 @@
+"""JupyterLab on 127.0.0.1 and a headless Chromium, for the tests that need a real browser."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+START_TIMEOUT = 90  # seconds, on a busy machine
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM_FLAGS = (
+    "--no-sandbox",  # as root, in a container
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    # Nothing but the page: no updates, no synchronisation.
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def find_chromium():
+    """Return the path of a Chromium on this computer, or None."""
+    return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+@contextlib.contextmanager
+def jupyter_lab(root, work):
+    """Run JupyterLab on a folder and yield (address, token).
+
+    Everything that Jupyter writes goes below `work`, so that it neither reads nor changes the settings of whoever runs
+    the tests.
+    """
+    environment = dict(os.environ, NO_PROXY="127.0.0.1", IPYTHONDIR=str(work / "ipython"))
+    for name in ("CONFIG", "DATA", "RUNTIME"):
+        environment[f"JUPYTER_{name}_DIR"] = str(work / name.lower())
+    for name in ("SETTINGS", "WORKSPACES"):
+        environment[f"JUPYTERLAB_{name}_DIR"] = str(work / name.lower())
+    # A prompt about news would lie over the notebook.
+    settings = work / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}), encoding="utf-8")
+    token = secrets.token_hex(16)
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={root}"]
+    command += ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0", f"--IdentityProvider.token={token}"]
+    command += ["--LabApp.expose_app_in_browser=True"]
+    with (work / "server.log").open("w", encoding="utf-8") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield _wait_for(server, work, token), token
+    finally:
+        server.terminate()  # the server ends its kernels first
+        server.wait(START_TIMEOUT)
+
+
+def _wait_for(server, work, token):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        if server.poll() is not None:
+            break
+        with contextlib.suppress(OSError, ValueError):  # not written yet, written by half, not listening yet
+            about = json.loads((work / "runtime" / f"jpserver-{server.pid}.json").read_text(encoding="utf-8"))
+            address = f"http://127.0.0.1:{about['port']}"
+            opener.open(f"{address}/api/status?token={token}", timeout=5).close()
+            return address
+    raise RuntimeError(f"JupyterLab did not start: {Path(work / 'server.log').read_text(encoding='utf-8')[-2000:]}")
+
+
+@contextlib.contextmanager
+def chromium_page(**options):
+    """Yield a page in a headless Chromium; `options` are those of Playwright's `new_context`."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=CHROMIUM_FLAGS)
+        try:
+            yield browser.new_context(viewport={"width": 1400, "height": 1000}, **options).new_page()
+        finally:
+            browser.close()
+
+
+def open_notebook(page, address, token, name):
+    """Open a notebook and wait until its kernel is idle."""
+    page.goto(f"{address}/lab/tree/{name}?reset&token={token}")
+    page.wait_for_function(
+        """() => {
+            const panel = window.jupyterapp?.shell.currentWidget;
+            return panel?.context?.isReady && panel.sessionContext?.session?.kernel?.status === 'idle';
+        }""",
+        timeout=START_TIMEOUT * 1000,
+    )
+
+
+def run_all_cells(page, timeout):
+    """Run all cells of the open notebook within `timeout` seconds; return the code cells as nbformat has them."""
+    page.set_default_timeout(timeout * 1000)
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'",
+        timeout=timeout * 1000,
+    )
+    cells = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells")
+    return [cell for cell in cells if cell["cell_type"] == "code"]
