@@ -10,7 +10,7 @@ from sam_nb.masks import Masks, as_mask, iou
 WIDTH = 8  # inches, what fits a notebook's column
 
 
-def show(image, masks=None, prompt=None, *, truth=None, title=None, ax=None):
+def show(image, masks=None, prompt=None, *, truth=None, title=None, around=None, ax=None):
     """Draw a picture with masks and prompts on it. The title names the model that made the masks.
 
     Parameters
@@ -24,6 +24,8 @@ def show(image, masks=None, prompt=None, *, truth=None, title=None, ax=None):
         The title then tells the IoU with it instead of the model's own guess.
     title : str, optional
         Words before the score and the model's name.
+    around : (float, float, float, float), optional
+        Show only this part of the picture, (x0, y0, x1, y1).
     ax : matplotlib.axes.Axes, optional
         Where to draw. Left out: a figure of its own, shown at once.
 
@@ -37,17 +39,17 @@ def show(image, masks=None, prompt=None, *, truth=None, title=None, ax=None):
     for mask in bits:
         if mask.shape != image.shape[:2]:
             raise ValueError(f"mask and picture differ in size: {mask.shape} and {image.shape[:2]} (height, width)")
-    axes = ax or _new_axes(image)
+    axes = ax or _new_axes(image, around)
     axes.imshow(overlay(image, bits))
     for one in _as_list(prompt):
         _draw_prompt(one, axes)
-    _frame(axes, image)
+    _frame(axes, image, around)
     axes.set_title(_title(answers, bits, truth, title), loc="left", fontsize=11)
     if ax is None:
         plt.show()
 
 
-def show_row(image, answers, prompts=None, *, truth=None, titles=None):
+def show_row(image, answers, prompts=None, *, truth=None, titles=None, around=None):
     """Draw several answers about one picture side by side.
 
     Parameters
@@ -61,6 +63,8 @@ def show_row(image, answers, prompts=None, *, truth=None, titles=None):
         As in `show`.
     titles : sequence of str, optional
         As in `show`, one for each panel.
+    around : (float, float, float, float), optional
+        As in `show`.
 
     Raises
     ------
@@ -74,18 +78,19 @@ def show_row(image, answers, prompts=None, *, truth=None, titles=None):
     titles = list(titles) if titles is not None else [None] * len(answers)
     if not len(answers) == len(prompts) == len(titles):
         raise ValueError(f"{len(answers)} panels, but {len(prompts)} prompts and {len(titles)} titles")
-    height = WIDTH / len(answers) * image.shape[0] / image.shape[1]
+    left, top, right, bottom = _part(image, around)
+    height = WIDTH / len(answers) * (bottom - top) / (right - left)
     size = (WIDTH, height + 0.5)
     _, axes = plt.subplots(1, len(answers), figsize=size, layout="constrained", squeeze=False)
     for panel, answer, prompt, title in zip(axes[0], answers, prompts, titles, strict=True):
-        show(image, answer, prompt, truth=truth, title=title, ax=panel)
+        show(image, answer, prompt, truth=truth, title=title, around=around, ax=panel)
         panel.set_xticks([])
         panel.set_yticks([])
         panel.title.set_fontsize(9)
     plt.show()
 
 
-def score(mask, truth, image=None):
+def score(mask, truth, image=None, *, title=None):
     """Draw what is missing and what is too much in a mask, and return its IoU with the truth.
 
     Parameters
@@ -95,6 +100,8 @@ def score(mask, truth, image=None):
     truth : HxW numpy.ndarray of bool
     image : HxWx3 numpy.ndarray of uint8, RGB, optional
         Shown in grey underneath.
+    title : str, optional
+        Words before the IoU. The model's name is added if `mask` is a `Masks`; if it is an array, name it here.
 
     Returns
     -------
@@ -110,7 +117,7 @@ def score(mask, truth, image=None):
     value = iou(bits, truth)
     if image is None:
         image = np.full((*bits.shape, 3), 128, dtype=np.uint8)
-    axes = _new_axes(image)
+    axes = _new_axes(image, None)
     axes.imshow(comparison(bits, truth, image))
     missing, extra = np.count_nonzero(truth & ~bits), np.count_nonzero(bits & ~truth)
     parts = [
@@ -118,9 +125,9 @@ def score(mask, truth, image=None):
         Patch(color=np.array(EXTRA) / 255, label=f"too much, {extra:,} pixels"),
     ]
     axes.legend(handles=parts, loc="upper left", fontsize=9)
-    _frame(axes, image)
-    name = f" · {mask.model}" if isinstance(mask, Masks) else ""
-    axes.set_title(f"IoU with the truth {value:.2f}{name}", loc="left", fontsize=11)
+    _frame(axes, image, None)
+    answers = [mask] if isinstance(mask, Masks) else []
+    axes.set_title(_title(answers, [bits], truth, title), loc="left", fontsize=11)
     plt.show()
     return round(value, 2)
 
@@ -178,8 +185,14 @@ def _as_list(value):
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _new_axes(image):
+def _part(image, around):
     height, width = image.shape[:2]
+    return (-0.5, -0.5, width - 0.5, height - 0.5) if around is None else around
+
+
+def _new_axes(image, around):
+    left, top, right, bottom = _part(image, around)
+    width, height = right - left, bottom - top
     # Portraits are drawn narrower, so that no figure is taller than a screen.
     scale = min(WIDTH / width, 5.5 / height)
     _, axes = plt.subplots(figsize=(width * scale, height * scale + 0.6), layout="constrained")
@@ -192,17 +205,18 @@ def _draw_prompt(prompt, axes):
         for color, width in (("white", 3.5), (np.array(BOX) / 255, 2)):
             axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, edgecolor=color, facecolor="none", linewidth=width))
     if prompt.points is not None:
+        inches = axes.get_position().width * axes.figure.get_size_inches()[0]
+        size = 30 + 12 * min(inches, WIDTH)  # square points: smaller in a panel of a row
         for label, marker, color in ((1, "P", POSITIVE), (0, "X", NEGATIVE)):
             x, y = prompt.points[prompt.labels == label].T
-            axes.scatter(
-                x, y, s=130, marker=marker, color=np.array(color) / 255, edgecolor="white", linewidth=1.3, zorder=3
-            )
+            style = {"marker": marker, "color": np.array(color) / 255, "edgecolor": "white", "linewidth": 1.2}
+            axes.scatter(x, y, s=size, zorder=3, **style)
 
 
-def _frame(axes, image):
-    height, width = image.shape[:2]
-    axes.set_xlim(-0.5, width - 0.5)
-    axes.set_ylim(height - 0.5, -0.5)
+def _frame(axes, image, around):
+    left, top, right, bottom = _part(image, around)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
     axes.tick_params(labelsize=8, colors="0.45", length=2)
     axes.spines[:].set_visible(False)
 

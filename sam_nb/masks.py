@@ -80,8 +80,8 @@ def iou(mask, truth):
     mask, truth = as_mask(mask, "mask"), as_mask(truth, "truth")
     if mask.shape != truth.shape:
         raise ValueError(f"mask and truth differ in size: {mask.shape} and {truth.shape} (height, width)")
-    union = np.count_nonzero(mask | truth)
-    return np.count_nonzero(mask & truth) / union if union else 1.0
+    union = int(np.count_nonzero(mask | truth))
+    return int(np.count_nonzero(mask & truth)) / union if union else 1.0
 
 
 def as_mask(value, name="mask"):

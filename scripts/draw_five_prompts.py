@@ -9,6 +9,7 @@ from sam_nb import Prompt, iou, load_image, load_sam, load_truth, show
 PICTURE = Path(__file__).parent.parent / "docs" / "five_prompts.jpg"
 
 WHEEL = (250, 370, 410, 510)
+AROUND_WHEEL = (170, 350, 490, 530)
 BOXES = {"car": (24, 170, 998, 472), "rear_wheel": (830, 338, 966, 458), "small_window": (720, 209, 772, 258)}
 
 
@@ -26,8 +27,8 @@ def main():
     show(image, title="the picture", ax=axes[0, 0])
     for panel, (title, (prompt, name)) in zip(axes.flat[1:], single.items(), strict=False):
         answer = sam.decode(embedding, prompt, multimask_output=False)
-        show(image, answer, prompt, truth=truth[name], title=title, ax=panel)
-    _zoom(axes[1, 1], WHEEL, image)
+        around = AROUND_WHEEL if name == "tyre" else None
+        show(image, answer, prompt, truth=truth[name], title=title, around=around, ax=panel)
     prompts = [Prompt(box=box) for box in BOXES.values()]
     answers = sam.decode_many(embedding, prompts)
     values = ", ".join(f"{iou(answer.best, truth[name]):.2f}" for name, answer in zip(BOXES, answers, strict=True))
@@ -37,16 +38,6 @@ def main():
         panel.set_yticks([])
     PICTURE.parent.mkdir(exist_ok=True)
     figure.savefig(PICTURE, dpi=110, pil_kwargs={"quality": 85})
-
-
-def _zoom(panel, box, image):
-    """Show the surroundings of a box in the proportions of the whole picture."""
-    x0, y0, x1, y1 = box
-    height = 1.25 * (y1 - y0)
-    width = height * image.shape[1] / image.shape[0]
-    x, y = (x0 + x1) / 2, (y0 + y1) / 2
-    panel.set_xlim(x - width / 2, x + width / 2)
-    panel.set_ylim(y + height / 2, y - height / 2)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def test_every_picture_names_its_model(image, answer, blob):
     show(image)
     assert plt.gca().get_title("left") == ""
     score(answer, blob, image)
-    assert plt.gca().get_title("left") == "IoU with the truth 1.00 · lite"
+    assert plt.gca().get_title("left") == "IoU 1.00 · lite"
+    score(blob, blob, title="by hand")
+    assert plt.gca().get_title("left") == "by hand · IoU 1.00"
 
 
 def test_show_draws_the_best_mask_and_the_prompt(image, answer, blob):
@@ -63,6 +65,17 @@ def test_show_into_axes_of_the_reader(image, answer):
     show(image, answer, ax=axes)
     assert len(axes.images) == 1
     assert plt.get_fignums() == [1]
+
+
+def test_show_can_come_closer(image, answer):
+    show(image, answer, around=(10, 20, 50, 45))
+    assert plt.gca().get_xlim() == (10, 50)
+    assert plt.gca().get_ylim() == (45, 20)
+    show_row(image, answer, around=(10, 20, 50, 45))
+    assert all(axes.get_xlim() == (10, 50) for axes in plt.gcf().axes)
+    show(image)
+    assert plt.gca().get_xlim() == (-0.5, 89.5)
+    assert plt.gca().get_ylim() == (59.5, -0.5)
 
 
 def test_show_refuses_a_mask_of_another_size(image, blob):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from sam_nb.images import SAMPLES, load_image, load_truth
 
-RGB = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+RGB = np.linspace(0, 255, 4 * 6 * 3).astype(np.uint8).reshape(4, 6, 3)
 
 
 def test_samples_are_rgb_uint8():

@@ -25,6 +25,7 @@ def test_iou_by_counting():
     a[:, :2] = True
     b[:, 1:4] = True
     assert iou(a, b) == 4 / 16
+    assert type(iou(a, b)) is float  # prints as a plain number in every NumPy
     assert iou(a, a) == 1
     assert iou(a, ~a) == 0
     assert iou(np.zeros((4, 5)), np.zeros((4, 5))) == 1
