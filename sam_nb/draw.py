@@ -14,7 +14,7 @@ MISSING = (230, 159, 0)  # orange: in the truth, not in the mask
 EXTRA = (204, 121, 167)  # purple: in the mask, not in the truth
 
 
-def overlay(image, masks, colors=PALETTE, alpha=0.5):
+def overlay(image, masks, colors=PALETTE, alpha=0.5, outline=None):
     """Return the picture with masks laid over it, each filled and outlined in its colour.
 
     Parameters
@@ -25,19 +25,22 @@ def overlay(image, masks, colors=PALETTE, alpha=0.5):
     colors : sequence of (int, int, int)
         RGB, taken in turn.
     alpha : float
-        Of the fill, from 0 (invisible) to 1 (opaque). The outline is opaque.
+        Of the fill, from 0 (invisible) to 1 (opaque).
+    outline : int, optional
+        Width of the opaque outline, pixels. Left out: a 400th of the picture's long side.
 
     Returns
     -------
     HxWx3 numpy.ndarray of uint8
     """
     picture = image.copy()
-    width = max(1, round(max(image.shape[:2]) / 400))
+    if outline is None:
+        outline = max(1, round(max(image.shape[:2]) / 400))
     for index, mask in enumerate(masks):
         color = colors[index % len(colors)]
         picture[mask] = np.rint(picture[mask] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, color, width, cv2.LINE_AA)
+        cv2.drawContours(picture, contours, -1, color, outline, cv2.LINE_AA)
     return picture
 
 

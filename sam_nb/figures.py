@@ -40,7 +40,8 @@ def show(image, masks=None, prompt=None, *, truth=None, title=None, around=None,
         if mask.shape != image.shape[:2]:
             raise ValueError(f"mask and picture differ in size: {mask.shape} and {image.shape[:2]} (height, width)")
     axes = ax or _new_axes(image, around)
-    axes.imshow(overlay(image, bits))
+    left, top, right, bottom = _part(image, around)
+    axes.imshow(overlay(image, bits, outline=max(1, round(max(right - left, bottom - top) / 400))))
     for one in _as_list(prompt):
         _draw_prompt(one, axes)
     _frame(axes, image, around)
