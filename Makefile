@@ -29,7 +29,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 lab: $(READY)  ## open the walkthrough in JupyterLab
-	$(BIN)/jupyter lab notebooks/01_single_point.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_single_point.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 test: $(READY)  ## run every test and every notebook
 	$(OFFLINE) $(BIN)/python -m pytest
