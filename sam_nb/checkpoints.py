@@ -92,7 +92,8 @@ def download(name):
     """Return the path of a model's weights, downloading them first if they are not there.
 
     The file is fetched beside its final place, its SHA-256 compared, and only then given its name: what lies under the
-    final name is whole. A second notebook that asks at the same time waits for the first one and finds the file.
+    final name is whole. A download that breaks off goes on from there when asked again. A second notebook that asks at
+    the same time waits for the first one and finds the file.
 
     Parameters
     ----------
@@ -106,8 +107,8 @@ def download(name):
     Raises
     ------
     RuntimeError
-        The address could not be reached, or what came is not the file (cut or changed). Nothing is kept of it, and
-        the message says how to fetch the file by hand.
+        The address could not be reached, the connection broke off (what came is kept, to go on from), or what came is
+        not the file (nothing of it is kept). The message says how to fetch the file by hand.
     ValueError
         A file of that name is there, but it is not Meta's. It is left alone.
     """
@@ -136,24 +137,44 @@ def sha256(path):
 
 
 def _fetch(name, checkpoint):
+    part = checkpoint.path.with_suffix(".part")
     by_hand = (
         f"To fetch it by hand: open {checkpoint.url} in a browser and save it as {checkpoint.path}, or anywhere and "
         f'load_sam("{name}", checkpoint="its path"). Without it everything runs on the embedded model: load_sam("lite")'
     )
-    progress = tqdm(total=checkpoint.size, unit="B", unit_scale=True, desc=checkpoint.file)
     try:
         pooch.retrieve(
             checkpoint.url,
             known_hash=f"sha256:{checkpoint.sha256}",
             fname=checkpoint.file,
             path=checkpoint.path.parent,
-            downloader=pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT),
+            downloader=lambda url, file, _: _continue(url, part, file, checkpoint),
         )
     except requests.RequestException as error:
-        raise RuntimeError(f"could not download {name} ({checkpoint.size / 1e6:.0f} MB): {error}. {by_hand}") from error
+        kept = f"{part.stat().st_size / 1e6:.0f} MB are kept: ask again to go on from there. " if part.exists() else ""
+        raise RuntimeError(
+            f"could not download {name} ({checkpoint.size / 1e6:.0f} MB): {error}. {kept}{by_hand}"
+        ) from error
     except ValueError as error:  # pooch's word for a digest that differs
         raise RuntimeError(
             f"what came from {checkpoint.url} is not {name}'s file: {error}. Nothing was kept of it. {by_hand}"
         ) from error
-    finally:
-        progress.close()
+
+
+def _continue(url, part, file, checkpoint):
+    """Download into `part` from where it ends, and give it the name `file` when it is complete."""
+    have = part.stat().st_size if part.exists() else 0
+    if have < checkpoint.size:
+        wanted = {"Range": f"bytes={have}-"} if have else {}
+        with requests.get(url, headers=wanted, stream=True, timeout=TIMEOUT) as reply:
+            reply.raise_for_status()
+            if reply.status_code != requests.codes.partial_content:  # a server that only sends whole files
+                have = 0
+            scale = {"total": checkpoint.size, "initial": have, "unit": "B", "unit_scale": True}
+            with part.open("ab" if have else "wb") as out, tqdm(**scale, desc=checkpoint.file) as progress:
+                for block in reply.iter_content(1 << 20):
+                    out.write(block)
+                    progress.update(len(block))
+        if part.stat().st_size < checkpoint.size:
+            raise requests.ConnectionError("the connection ended early")
+    part.replace(file)

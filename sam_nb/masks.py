@@ -57,7 +57,7 @@ class Masks:
 
         An empty mask has the box (0, 0, 0, 0).
         """
-        return np.array([_bounding_box(mask) for mask in self.bits], dtype=np.int64).reshape(-1, 4)
+        return np.array([bounding_box(mask) for mask in self.bits], dtype=np.int64).reshape(-1, 4)
 
 
 def iou(mask, truth):
@@ -97,7 +97,11 @@ def as_mask(value, name="mask"):
     return array.astype(bool)
 
 
-def _bounding_box(mask):
+def bounding_box(mask):
+    """Return the tightest box around a mask, HxW bool: (x0, y0, x1, y1), x1 and y1 one past the last pixel.
+
+    An empty mask has the box (0, 0, 0, 0).
+    """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return 0, 0, 0, 0

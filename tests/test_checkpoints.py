@@ -25,7 +25,10 @@ def checkpoint_file(random_vit_b, tmp_path_factory):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one file under /whole, /cut (the connection ends in the middle) and /changed (one bit differs)."""
+    """Serves one file: whole, cut in the middle, with one bit changed, or by a server that cannot continue.
+
+    A request for a range is answered from there, except under /plain.
+    """
 
     def __init__(self, path):
         self.path = path
@@ -35,19 +38,19 @@ class Server(http.server.ThreadingHTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.server.requests.append(self.path)
-        if self.path not in ("/whole", "/cut", "/changed"):
+        wanted = self.headers.get("Range", "bytes=0-")
+        self.server.requests.append((self.path, wanted))
+        if self.path not in ("/whole", "/cut", "/changed", "/plain"):
             self.send_error(404)
             return
         data = self.server.path.read_bytes()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.path == "/cut":
-            data = data[: len(data) // 2]
         if self.path == "/changed":
             data = bytes([data[0] ^ 1]) + data[1:]
-        self.wfile.write(data)
+        start = 0 if self.path == "/plain" else int(wanted.removeprefix("bytes=").removesuffix("-"))
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start : len(data) // 2 if self.path == "/cut" else None])
 
     def log_message(self, *args):
         pass
@@ -91,13 +94,12 @@ def test_a_whole_file_is_fetched_once_and_becomes_a_model(serve, random_vit_b, c
     assert kept(checkpoint) == ["sam_vit_b_01ec64.pth"]
     # From now on it is on this computer: found without being named, and not fetched again.
     assert models.load_sam(device="cpu").name == "vit_b"
-    assert server.requests == ["/whole"]
+    assert server.requests == [("/whole", "bytes=0-")]
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/cut", r"could not download vit_b \(375 MB\).*To fetch it by hand: open http://127"),
         ("/changed", r"is not vit_b's file.*Nothing was kept of it.*load_sam\(.lite.\)"),
         ("/absent", r"could not download vit_b .*404"),
     ],
@@ -108,6 +110,23 @@ def test_nothing_is_kept_of_a_bad_download(serve, path, words):
     with pytest.raises(RuntimeError, match=words):
         download("vit_b")
     assert kept(checkpoint) == []
+
+
+@pytest.mark.parametrize("path", ["/whole", "/plain"])
+def test_a_cut_download_goes_on_where_it_ended(serve, path):
+    point_to, server = serve
+    checkpoint = point_to("/cut")
+    with pytest.raises(
+        RuntimeError, match=r"could not download vit_b \(375 MB\).* 18[67] MB are kept: ask again.*by hand: open"
+    ):
+        download("vit_b")
+    assert kept(checkpoint) == ["sam_vit_b_01ec64.part"]
+    have = checkpoint.path.with_suffix(".part").stat().st_size
+    assert 0 < have <= checkpoint.size // 2
+    checkpoint = point_to(path)
+    assert sha256(download("vit_b")) == checkpoint.sha256
+    assert kept(checkpoint) == ["sam_vit_b_01ec64.pth"]
+    assert server.requests[1] == (path, f"bytes={have}-")
 
 
 def test_an_address_that_does_not_answer(monkeypatch):
@@ -124,7 +143,7 @@ def test_two_that_ask_at_once_share_one_download(serve):
     checkpoint = point_to("/whole")
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(download, ["vit_b", "vit_b"])) == [checkpoint.path] * 2
-    assert server.requests == ["/whole"]
+    assert server.requests == [("/whole", "bytes=0-")]
     assert sha256(checkpoint.path) == checkpoint.sha256
 
 
