@@ -1,0 +1,148 @@
+"""The training code: exact data, losses blind to padding, and a decoder call that matches the library's."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from sam_nb.lite import IMAGE_SIZE, build_lite
+from training import losses, prompts, sources, train
+from training.data import SceneDataset
+from training.scenes import Composer
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        cutout = np.zeros((80, 80, 4), np.uint8)
+        cv2.circle(cutout, (40, 40), 30, (*rng.integers(0, 255, 3).tolist(), 255), -1)
+        cv2.circle(cutout, (40, 40), 12, (*rng.integers(0, 255, 3).tolist(), 255), -1)
+        cv2.imwrite(str(folder / f"cutout{chr(97 + number)}.png"), cutout)
+        cv2.imwrite(str(folder / f"background{chr(97 + number)}.png"), rng.integers(0, 255, (240, 320, 3), np.uint8))
+    cutouts = [("stamps", path) for path in sorted(folder.glob("cutout*"))]
+    backgrounds = [("photographs", path) for path in sorted(folder.glob("background*"))]
+    sources.write_pack(folder / "pack.zip", cutouts, backgrounds)
+    return folder / "pack.zip"
+
+
+@pytest.fixture(scope="module")
+def dataset(pack):
+    return SceneDataset(sources.SourcePack(pack, "train"), IMAGE_SIZE, prompts=3, seed=0, length=8)
+
+
+def test_splits_share_no_family(pack):
+    train_pack, held_out = sources.SourcePack(pack, "train"), sources.SourcePack(pack, "held_out")
+    families = {entry.family for entry in train_pack.cutouts + train_pack.backgrounds}
+    assert not families & {entry.family for entry in held_out.cutouts + held_out.backgrounds}
+
+
+def test_look_alikes_are_one_family():
+    assert sources.family_of("tuxpaint-stamps-default", "lion1") == sources.family_of(
+        "tuxpaint-stamps-default", "lion_2"
+    )
+    man, woman = "1f468-200d-1f680", "1f469-200d-1f680"
+    assert sources.family_of("fluent-emoji-3d", man) == sources.family_of("fluent-emoji-3d", woman)
+
+
+def test_the_same_seed_gives_the_same_scene(pack):
+    composer = Composer(sources.SourcePack(pack, "train"), 256)
+    first, second = (composer.compose(np.random.default_rng([1, 2])) for _ in range(2))
+    np.testing.assert_array_equal(first.image, second.image)
+    assert len(first.targets) == len(second.targets)
+
+
+def test_targets_lie_inside_their_regions(pack):
+    composer = Composer(sources.SourcePack(pack, "train"), 256)
+    for seed in range(20):
+        scene = composer.compose(np.random.default_rng(seed))
+        for target in scene.targets:
+            assert target.mask.shape == scene.image.shape[:2]
+            assert not (target.mask & ~target.region).any()
+            assert target.excluded is None or not (target.mask & target.excluded).any()
+
+
+def test_samples_are_padded_right_and_bottom(dataset):
+    for index in range(4):
+        sample = dataset[index]
+        height, width = sample["size"].tolist()
+        assert max(height, width) == IMAGE_SIZE
+        assert not sample["image"][:, height:].any()
+        assert not sample["image"][:, :, width:].any()
+
+
+def test_decode_matches_the_library(dataset, monkeypatch):
+    monkeypatch.setattr(torch.amp.autocast_mode.autocast, "__enter__", lambda self: self)
+    monkeypatch.setattr(torch.amp.autocast_mode.autocast, "__exit__", lambda self, *_: None)
+    torch.manual_seed(0)
+    model = build_lite()
+    batch = default_collate([dataset[0], dataset[1]])
+    embeddings = torch.randn(2, 128, 64, 64)
+    with torch.no_grad():
+        for group in train.split_by_kind(batch, torch.ones(2, 256, 256)):
+            logits, predicted = train.decode(model, embeddings, group)
+            for row, owner in enumerate(group.owner.tolist()):
+                points = (group.points[row : row + 1], group.labels[row : row + 1]) if group.points.shape[1] else None
+                box = None if group.boxes is None else group.boxes[row : row + 1]
+                sparse, dense = model.prompt_encoder(points=points, boxes=box, masks=None)
+                position = model.prompt_encoder.get_dense_pe()
+                expected = model.mask_decoder.predict_masks(embeddings[owner : owner + 1], position, sparse, dense)
+                torch.testing.assert_close(logits[row : row + 1], expected[0], atol=1e-4, rtol=1e-4)
+                torch.testing.assert_close(predicted[row : row + 1], expected[1], atol=1e-4, rtol=1e-4)
+
+
+def test_padding_does_not_count():
+    truth = torch.zeros(1, 8, 8)
+    truth[:, 2:4, 2:4] = 1
+    valid = torch.ones(1, 8, 8)
+    valid[:, 6:] = 0
+    logits = torch.where(truth > 0, 9.0, -9.0)[:, None].repeat(1, 2, 1, 1)
+    logits[:, 1, 6:] = 9
+    loss = losses.mask_loss(logits, truth, valid)
+    assert loss[0, 0] == loss[0, 1]
+    assert losses.true_iou(logits, truth, valid).tolist() == [[1, 1]]
+
+
+def test_next_click_corrects_the_largest_error():
+    truth = np.zeros((40, 40), bool)
+    truth[5:25, 5:25] = True
+    (x, y), label = prompts.next_click(np.zeros_like(truth), truth, None, centre=True)
+    assert label == 1
+    assert 13 <= x <= 16
+    assert 13 <= y <= 16
+    too_much = truth.copy()
+    too_much[30:38, 30:38] = True
+    (x, y), label = prompts.next_click(too_much, truth, None, centre=True)
+    assert label == 0
+    assert not truth[int(y), int(x)]
+    assert prompts.next_click(truth, truth, None, centre=True) is None
+
+
+def test_training_resumes_where_it_stopped(dataset):
+    torch.manual_seed(0)
+    config = train.Config(steps=4, images=1, rounds=(0, 1), warmup=1)
+    first = train.Trainer(config, build_lite(), threads=1)
+    metrics = first.train_step(default_collate([dataset[0]]))
+    assert np.isfinite(list(metrics.values())).all()
+    second = train.Trainer(config, build_lite(), threads=1)
+    second.restore(first.state())
+    assert second.step == 1
+    for one, other in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+        moments = first.optimizer.state[one].get("exp_avg"), second.optimizer.state[other].get("exp_avg")
+        assert moments == (None, None) or torch.equal(*moments)
+
+
+def test_hand_drawn_truth_lies_inside_its_photographs():
+    entries = json.loads((Path(train.__file__).parent / "truth" / "truth.json").read_text())
+    assert len(entries) >= 12
+    for entry in entries:
+        for thing in entry["objects"]:
+            corners = np.concatenate([np.array(polygon) for polygon in thing["polygons"]])
+            assert (corners >= 0).all()
+            assert (corners <= (entry["width"] - 1, entry["height"] - 1)).all()

@@ -1,0 +1,1 @@
+"""How `lite`, the embedded model, is made: data, trainer and evaluator."""

@@ -1,0 +1,77 @@
+"""Training samples: a scene, some of its targets and a first prompt for each, in the sizes that the network sees."""
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from training.prompts import first_prompt
+from training.scenes import Composer
+
+MOST_POINTS = 3  # of a first prompt
+
+
+class SceneDataset(Dataset):
+    """Scenes by number: sample `i` is the same whichever worker draws it, and whenever.
+
+    Parameters
+    ----------
+    pack : training.sources.SourcePack
+    side : int
+        The network's input size, pixels. Low-res masks are half of it.
+    prompts : int
+        Prompts per scene.
+    seed : int
+    length : int
+        How many samples there are.
+    """
+
+    def __init__(self, pack, side, prompts, seed, length):
+        self.composer = Composer(pack, side)
+        self.side = side
+        self.prompts = prompts
+        self.seed = seed
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        """Return a dict of tensors; N is `prompts`, S is `side`.
+
+        image : 3xSxS uint8, zeros at the right and bottom; size : 2 int64, height and width of what is not padding;
+        truth : Nx(S/2)x(S/2) uint8; points : Nx3x2 float32; labels : Nx3 float32, -1 where there is no point;
+        boxes : Nx4 float32, zeros where there is none; kind : N int64, 2 x the number of points + 1 if there is a box.
+        """
+        rng = np.random.default_rng([self.seed, index])
+        scene = self.composer.compose(rng)
+        height, width = scene.image.shape[:2]
+        image = np.zeros((3, self.side, self.side), np.uint8)
+        image[:, :height, :width] = scene.image.transpose(2, 0, 1)
+        # Few targets are prompted more than once, in different ways.
+        targets = (scene.draw(self.prompts, rng) * self.prompts)[: self.prompts]
+        half = self.side // 2
+        truth = np.zeros((self.prompts, half, half), np.uint8)
+        points = np.zeros((self.prompts, MOST_POINTS, 2), np.float32)
+        labels = np.full((self.prompts, MOST_POINTS), -1, np.float32)
+        boxes = np.zeros((self.prompts, 4), np.float32)
+        kind = np.zeros(self.prompts, np.int64)
+        for row, target in enumerate(targets):
+            padded = np.zeros((self.side, self.side), np.uint8)
+            padded[:height, :width] = target.mask * np.uint8(255)
+            truth[row] = cv2.resize(padded, (half, half), interpolation=cv2.INTER_AREA) > 127
+            prompt = first_prompt(target, rng)
+            count = len(prompt.points)
+            points[row, :count], labels[row, :count] = prompt.points, prompt.labels
+            if prompt.box is not None:
+                boxes[row] = prompt.box
+            kind[row] = 2 * count + (prompt.box is not None)
+        arrays = {"image": image, "size": np.array([height, width]), "truth": truth, "points": points}
+        arrays |= {"labels": labels, "boxes": boxes, "kind": kind}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def quiet_worker(_):
+    """Keep a data loader's worker to one thread: it has one core at best."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

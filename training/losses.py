@@ -1,0 +1,44 @@
+"""The losses of SAM: focal and dice on masks, squared error on the predicted IoU (SAM paper, appendix A).
+
+All of them leave the padding out: `SamPredictor` cuts it off, so what the network says there is nobody's concern.
+"""
+
+import torch.nn.functional as F
+
+FOCAL_WEIGHT = 20.0  # focal : dice = 20 : 1
+
+
+def mask_loss(logits, truth, valid, gamma=2.0, alpha=0.25):
+    """Return 20 x focal + dice of every mask.
+
+    Parameters
+    ----------
+    logits : PxCxHxW torch.Tensor of float32
+    truth : PxHxW torch.Tensor of float32
+        0 or 1.
+    valid : PxHxW torch.Tensor of float32
+        1 on the picture, 0 on the padding.
+    gamma, alpha : float
+        Of the focal loss (Lin et al., "Focal loss for dense object detection", 2017).
+
+    Returns
+    -------
+    PxC torch.Tensor of float32
+    """
+    truth, valid = truth[:, None].expand_as(logits), valid[:, None]
+    probability = logits.sigmoid()
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    miss = probability + truth - 2 * probability * truth  # 1 - the probability given to what is true
+    weight = (1 - alpha) + (2 * alpha - 1) * truth
+    focal = (weight * miss**gamma * cross_entropy * valid).sum((2, 3)) / valid.sum((2, 3))
+    probability = probability * valid
+    overlap = (probability * truth).sum((2, 3))
+    dice = 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + truth.sum((2, 3)) + 1)
+    return FOCAL_WEIGHT * focal + dice
+
+
+def true_iou(logits, truth, valid):
+    """Return the IoU of every thresholded mask with the truth, PxC float32; arguments as in `mask_loss`."""
+    mask = (logits > 0) & (valid[:, None] > 0)
+    truth = truth[:, None] > 0
+    return (mask & truth).sum((2, 3)) / (mask | truth).sum((2, 3)).clamp(min=1)

@@ -1,0 +1,349 @@
+"""Compose pictures whose truth is known exactly: objects with parts and holes, pasted over photographs and textures.
+
+A `Composer` draws a `Scene`; a scene lists its `Target`s, everything in it that a prompt may mean. The truth is what
+stays visible after every later object has been pasted.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from training.things import Thing, painted_thing, patch_thing, texture
+
+SMALLEST_OBJECT = 0.003  # share of the picture below which an object is no target
+SMALLEST_PART = 0.001
+
+# How often each kind of target is meant, where the scene has it.
+KINDS = {"object": 0.55, "part": 0.24, "rest": 0.13, "group": 0.08}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One thing that a prompt may mean.
+
+    Attributes
+    ----------
+    kind : {"object", "part", "rest", "group"}
+        A whole object; a part, or the hole in a part; what is left of either without a part of it; an object and
+        another that lies on it, like a cup and its saucer.
+    mask : HxW numpy.ndarray of bool
+        The truth.
+    region : HxW numpy.ndarray of bool
+        What a box prompt is drawn around: the mask, or a larger one of which `excluded` is cut out.
+    excluded : HxW numpy.ndarray of bool, or None
+        Where a negative point belongs if `region` is more than the mask (the hub of "the ring without its hub").
+    """
+
+    kind: str
+    mask: np.ndarray
+    region: np.ndarray
+    excluded: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture, HxWx3 uint8 RGB, and its targets; the long side is the composer's `side`."""
+
+    image: np.ndarray
+    targets: list
+
+    def draw(self, count, rng):
+        """Return at most `count` different targets: first the kind is drawn, then one of that kind."""
+        left = {kind: [target for target in self.targets if target.kind == kind] for kind in KINDS}
+        drawn = []
+        while len(drawn) < count and any(left.values()):
+            kinds = [kind for kind, targets in left.items() if targets]
+            chances = np.array([KINDS[kind] for kind in kinds])
+            targets = left[kinds[rng.choice(len(kinds), p=chances / chances.sum())]]
+            drawn.append(targets.pop(rng.integers(len(targets))))
+        return drawn
+
+
+class Composer:
+    """Draws scenes from a pack.
+
+    Parameters
+    ----------
+    pack : training.sources.SourcePack
+    side : int
+        Length of the pictures' long side, pixels.
+    """
+
+    def __init__(self, pack, side):
+        self.pack = pack
+        self.side = side
+        # Photographs are fewer than renders and closer to what users bring: both are drawn equally often.
+        sources = sorted({entry.source for entry in pack.cutouts})
+        self._by_source = [[i for i, entry in enumerate(pack.cutouts) if entry.source == name] for name in sources]
+
+    def compose(self, rng):
+        """Return a `Scene` with at least one target.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            The only source of chance: the same state gives the same scene.
+        """
+        while True:
+            scene = self._mosaic(rng) if rng.random() < 0.06 else self._pasted(rng)
+            if scene.targets:
+                return scene
+
+    def _size(self, rng):
+        """Return (height, width): squares, the usual formats of cameras, and anything in between."""
+        short = round(self.side * rng.choice([1, 3 / 4, 2 / 3, 9 / 16, rng.uniform(0.45, 1)]))
+        return (short, self.side) if rng.random() < 0.65 else (self.side, short)
+
+    def _pasted(self, rng):
+        height, width = self._size(rng)
+        canvas = self._backdrop(height, width, rng).astype(np.float32)
+        if rng.random() < 0.2:  # a shallow depth of field
+            canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(1, 6))
+        layers, stacked = [], []
+        # Copies of one thing, like coins on a table, teach that a prompt means one of them.
+        repeat = 0.7 if rng.random() < 0.2 else 0.0
+        thing = self._thing(rng)
+        for _ in range(rng.integers(1, 7)):
+            layer = _paste(canvas, thing, rng)
+            thing = thing if rng.random() < repeat else self._thing(rng)
+            if layer is None:
+                continue
+            stacked += [(row, len(layers)) for row, (mask, _) in enumerate(layers) if _overlap(mask, layer[0])]
+            visible = ~layer[0]
+            layers = [
+                (mask & visible, [(part & visible, None if hole is None else hole & visible) for part, hole in parts])
+                for mask, parts in layers
+            ]
+            layers.append(layer)
+        groups = [layers[lower][0] | layers[upper][0] for lower, upper in stacked]
+        groups = [Target("group", mask, mask) for mask in groups if mask.mean() > SMALLEST_OBJECT]
+        return Scene(degrade(canvas, rng), _targets(layers) + groups)
+
+    def _mosaic(self, rng):
+        """Return a scene that regions of different texture fill without a gap, like fields, walls and sky."""
+        height, width = self._size(rng)
+        ys, xs = np.mgrid[:height, :width].astype(np.float32)
+        # Distances to random centres, bent by a texture, so that borders curve or fray.
+        bend = [texture(height, width, rng)[..., 0].astype(np.float32) * rng.uniform(0, 0.6) for _ in range(2)]
+        centres = rng.uniform(0, 1, (rng.integers(2, 9), 2)) * (height, width)
+        distances = [np.hypot(ys + bend[0] - cy, xs + bend[1] - cx) for cy, cx in centres]
+        owner = np.argmin(distances, axis=0)
+        canvas = np.empty((height, width, 3), np.float32)
+        layers = []
+        for index in range(len(centres)):
+            region = owner == index
+            canvas[region] = self._backdrop(height, width, rng)[region]
+            count, labels, stats, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8))
+            if count > 1:
+                layers.append((labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax(), []))
+        return Scene(degrade(canvas, rng), _targets(layers))
+
+    def _backdrop(self, height, width, rng):
+        """Return HxWx3 uint8: a piece of a photograph, of a texture, or a blend of two."""
+        if rng.random() < 0.12:
+            return texture(height, width, rng)
+        picture = self.pack.background(rng.integers(len(self.pack.backgrounds)))
+        if rng.random() < 0.2:
+            picture = np.rot90(picture, rng.integers(1, 4))
+        piece = _random_crop(picture, height, width, rng)
+        if rng.random() < 0.12:
+            other = self.pack.background(rng.integers(len(self.pack.backgrounds)))
+            piece = cv2.addWeighted(piece, 0.5, _random_crop(other, height, width, rng), 0.5, 0)
+        if rng.random() < 0.15:
+            piece = piece[..., rng.permutation(3)]
+        return recolour(piece, rng)
+
+    def _thing(self, rng):
+        """Return something to paste: mostly a cut-out, else a painted object or a patch of a photograph."""
+        kind = rng.random()
+        if kind < 0.15:
+            return painted_thing(rng)
+        if kind < 0.27:
+            return patch_thing(self.pack.background(rng.integers(len(self.pack.backgrounds))), rng)
+        rgba, part_masks = self._cutout(rng)
+        thing = Thing(rgba, [(mask, None) for mask in part_masks])
+        if rng.random() < 0.3:
+            thing = thing.with_sticker(self._cutout(rng)[0] if rng.random() < 0.4 else None, rng)
+        return thing
+
+    def _cutout(self, rng):
+        """Return a random cut-out in other colours, hxwx4 uint8, and the masks of its parts."""
+        indices = self._by_source[rng.integers(len(self._by_source))]
+        rgba, part_masks = self.pack.cutout(indices[rng.integers(len(indices))])
+        return np.dstack([recolour(rgba[..., :3], rng), rgba[..., 3]]), part_masks
+
+
+def _random_crop(picture, height, width, rng):
+    """Return a random piece of a picture, HxWx3 uint8, brought to height x width."""
+    scale = rng.uniform(0.3, 1) * min(picture.shape[0] / height, picture.shape[1] / width)
+    rows, columns = max(8, int(height * scale)), max(8, int(width * scale))
+    top = rng.integers(picture.shape[0] - rows + 1)
+    left = rng.integers(picture.shape[1] - columns + 1)
+    piece = picture[top : top + rows, left : left + columns]
+    piece = piece[:, ::-1] if rng.random() < 0.5 else piece
+    return cv2.resize(np.ascontiguousarray(piece), (width, height), interpolation=cv2.INTER_AREA)
+
+
+def recolour(picture, rng):
+    """Return the picture, HxWx3 uint8, with brightness, contrast, gamma, saturation and white balance changed."""
+    values = np.arange(256, dtype=np.float32) / 255
+    gain = rng.uniform(0.65, 1.3) * rng.uniform(0.88, 1.12, 3)
+    curves = np.clip(values[:, None] ** rng.uniform(0.7, 1.5) * gain + rng.uniform(-0.1, 0.1), 0, 1)
+    out = cv2.LUT(np.ascontiguousarray(picture), (curves * 255).astype(np.uint8).reshape(1, 256, 3))
+    grey = cv2.cvtColor(out, cv2.COLOR_RGB2GRAY)[..., None]
+    saturation = rng.uniform(0.25, 1.4)
+    return np.clip(grey + saturation * (out.astype(np.float32) - grey), 0, 255).astype(np.uint8)
+
+
+def _paste(canvas, thing, rng):
+    """Paste a thing onto the canvas, in place, at a random place, size and angle.
+
+    Parameters
+    ----------
+    canvas : HxWx3 numpy.ndarray of float32
+    thing : training.things.Thing
+
+    Returns
+    -------
+    (HxW bool, list of (HxW bool, HxW bool or None)), or None
+        The mask and its parts with their holes; None where almost nothing of the thing lies inside the canvas.
+    """
+    height, width = canvas.shape[:2]
+    side = max(height, width)
+    rows, columns = thing.rgba.shape[:2]
+    size = side * np.exp(rng.uniform(np.log(0.09), np.log(1.15)))
+    scale = size / max(rows, columns)
+    angle = np.deg2rad(rng.normal(0, 15) if rng.random() < 0.75 else rng.uniform(0, 360))
+    mirror = -1 if rng.random() < 0.5 else 1
+    stretch = np.exp(rng.normal(0, 0.12))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turn @ np.diag([scale * mirror * stretch, scale / stretch])
+    centre = rng.uniform(0.08, 0.92, 2) * (width, height)
+    corners = np.array([[0, 0], [columns, 0], [0, rows], [columns, rows]]) - (columns / 2, rows / 2)
+    reach = np.abs(corners @ matrix.T).max(0)
+    # Everything happens inside the window that the thing can touch.
+    x0, y0 = np.maximum(np.floor(centre - reach - 2).astype(int), 0)
+    x1, y1 = np.minimum(np.ceil(centre + reach + 2).astype(int), (width, height))
+    offset = centre - (x0, y0) - matrix @ (columns / 2, rows / 2)
+    affine = np.hstack([matrix, offset[:, None]])
+    window = (x1 - x0, y1 - y0)
+
+    def warp(layer, border=cv2.BORDER_CONSTANT):
+        # Far reductions alias under bilinear sampling: blur first, as INTER_AREA would.
+        if scale < 0.6:
+            layer = cv2.blur(layer, (round(1 / scale), round(1 / scale)))
+        return cv2.warpAffine(layer, affine, window, flags=cv2.INTER_LINEAR, borderMode=border)
+
+    alpha = warp(np.ascontiguousarray(thing.rgba[..., 3]))
+    solid = alpha > 127
+    if solid.sum() < SMALLEST_OBJECT * height * width:
+        return None
+    colour = warp(np.ascontiguousarray(thing.rgba[..., :3]), cv2.BORDER_REPLICATE).astype(np.float32)
+    view = canvas[y0:y1, x0:x1]
+    colour = _harmonise(colour, solid, view, rng)
+    opacity = alpha.astype(np.float32) / 255
+    if rng.random() < 0.35:
+        opacity = cv2.GaussianBlur(opacity, (0, 0), rng.uniform(0.4, 1.4))
+    if rng.random() < 0.4:
+        _cast_shadow(canvas, opacity, (x0, y0), rng)
+    view += (colour - view) * opacity[..., None]
+
+    def placed(mask):
+        whole = np.zeros((height, width), bool)
+        whole[y0:y1, x0:x1] = (warp(mask.astype(np.uint8) * 255) > 127) & solid
+        return whole
+
+    parts = [(placed(part), None if hole is None else placed(hole)) for part, hole in thing.parts]
+    full = np.zeros((height, width), bool)
+    full[y0:y1, x0:x1] = solid
+    return full, parts
+
+
+def _harmonise(colour, solid, view, rng):
+    """Move the thing's colours some way towards those around it: sometimes far enough for a low contrast."""
+    strength = rng.choice([0, rng.uniform(0, 0.4), rng.uniform(0.4, 0.85)], p=[0.5, 0.35, 0.15])
+    shift = view.reshape(-1, 3).mean(0) - colour[solid].mean(0)
+    colour = colour + strength * shift
+    if rng.random() < 0.3:  # light from one side
+        rows, columns = colour.shape[:2]
+        slope = rng.normal(0, 35, 2)
+        ramp = np.linspace(-0.5, 0.5, rows)[:, None] * slope[0] + np.linspace(-0.5, 0.5, columns) * slope[1]
+        colour = colour + ramp[..., None].astype(np.float32)
+    return colour.clip(0, 255).astype(np.float32)
+
+
+def _cast_shadow(canvas, opacity, corner, rng):
+    """Darken the canvas, in place, beside the thing whose opacity (hxw, 0 to 1) has its corner (x, y) there."""
+    height, width = canvas.shape[:2]
+    shift = rng.normal(0, 0.06, 2) * max(opacity.shape)
+    shade = np.zeros((height, width), np.float32)
+    affine = np.array([[1, 0, corner[0] + shift[0]], [0, 1, corner[1] + shift[1]]])
+    cv2.warpAffine(opacity, affine, (width, height), dst=shade)
+    # Blurred at a quarter of the size: the shadow is smooth anyway.
+    small = cv2.resize(shade, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), rng.uniform(0.4, 4))
+    canvas *= 1 - rng.uniform(0.15, 0.65) * cv2.resize(small, (width, height))[..., None]
+
+
+def degrade(canvas, rng):
+    """Return what a camera and a file format make of the canvas (HxWx3 float32): HxWx3 uint8.
+
+    None of it moves a border, so the truth stays exact to a pixel.
+    """
+    height, width = canvas.shape[:2]
+    if rng.random() < 0.25:  # uneven light
+        light = rng.uniform(0.55, 1.25, (3, 3)).astype(np.float32)
+        canvas = canvas * cv2.resize(light, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+    if rng.random() < 0.3:  # a small picture enlarged
+        factor = rng.uniform(0.35, 0.9)
+        small = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        canvas = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    elif rng.random() < 0.3:
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 1.6))
+    if rng.random() < 0.08:  # shaken
+        kernel = np.zeros((9, 9), np.float32)
+        cv2.line(kernel, (4, 4), tuple(int(v) for v in 4 + rng.uniform(-4, 4, 2).round()), 1)
+        canvas = cv2.filter2D(canvas, -1, kernel / kernel.sum())
+    if rng.random() < 0.35:
+        noise = rng.standard_normal((height, width, 3), dtype=np.float32)
+        noise = noise.mean(2, keepdims=True) * 1.7 if rng.random() < 0.5 else noise
+        canvas = canvas + noise * rng.uniform(2, 13)
+    image = canvas.clip(0, 255).astype(np.uint8)
+    if rng.random() < 0.1:
+        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    if rng.random() < 0.45:
+        quality = int(rng.integers(30, 95))
+        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    return image
+
+
+def _overlap(lower, upper):
+    """Tell whether one mask lies on another enough to be seen as its company, without hiding most of it."""
+    shared = np.count_nonzero(lower & upper)
+    smaller = min(np.count_nonzero(lower), np.count_nonzero(upper))
+    return shared > 0.1 * smaller and shared < 0.7 * np.count_nonzero(lower)
+
+
+def _targets(layers):
+    """List the targets of the layers, each (mask, [(part, hole or None), ...])."""
+    targets = []
+
+    def visible(mask, least):
+        return mask is not None and mask.mean() > least
+
+    for mask, parts in layers:
+        if visible(mask, SMALLEST_OBJECT):
+            targets.append(Target("object", mask, mask))
+        for part, hole in parts:
+            if not visible(part, SMALLEST_PART):
+                continue
+            targets.append(Target("part", part, part))
+            rest = mask & ~part
+            if visible(rest, SMALLEST_OBJECT) and part.sum() > 0.05 * mask.sum():
+                targets.append(Target("rest", rest, mask, part))
+            if visible(hole, SMALLEST_PART):
+                targets.append(Target("part", hole, hole))
+                if visible(part & ~hole, SMALLEST_PART):
+                    targets.append(Target("rest", part & ~hole, part, hole))
+    return targets
