@@ -35,13 +35,18 @@ def overlay(image, masks, colors=PALETTE, alpha=0.5, outline=None):
     """
     picture = image.copy()
     if outline is None:
-        outline = max(1, round(max(image.shape[:2]) / 400))
+        outline = outline_width(*image.shape[:2])
     for index, mask in enumerate(masks):
         color = colors[index % len(colors)]
         picture[mask] = np.rint(picture[mask] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, color, outline, cv2.LINE_AA)
     return picture
+
+
+def outline_width(height, width):
+    """Return how wide an outline looks right in a picture of this size: a 400th of the long side, in whole pixels."""
+    return max(1, round(max(height, width) / 400))
 
 
 def comparison(mask, truth, image):

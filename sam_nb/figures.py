@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch, Rectangle
 
-from sam_nb.draw import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE, comparison, overlay
+from sam_nb.draw import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE, comparison, outline_width, overlay
 from sam_nb.masks import Masks, as_mask, iou
 
 WIDTH = 8  # inches, what fits a notebook's column
@@ -35,17 +35,18 @@ def show(image, masks=None, prompt=None, *, truth=None, title=None, around=None,
         A mask has another size than the picture or the truth.
     """
     answers = _as_list(masks)
-    bits = [answer.best if isinstance(answer, Masks) else as_mask(answer) for answer in answers]
+    bits = [_best(answer) for answer in answers]
     for mask in bits:
         if mask.shape != image.shape[:2]:
             raise ValueError(f"mask and picture differ in size: {mask.shape} and {image.shape[:2]} (height, width)")
-    axes = ax or _new_axes(image, around)
-    left, top, right, bottom = _part(image, around)
-    axes.imshow(overlay(image, bits, outline=max(1, round(max(right - left, bottom - top) / 400))))
+    value = iou(bits[0], truth) if len(bits) == 1 and truth is not None else None
+    part = _part(image, around)
+    axes = ax or _new_axes(part)
+    axes.imshow(overlay(image, bits, outline=outline_width(*_size(part))))
     for one in _as_list(prompt):
         _draw_prompt(one, axes)
-    _frame(axes, image, around)
-    axes.set_title(_title(answers, bits, truth, title), loc="left", fontsize=11)
+    _frame(axes, part)
+    axes.set_title(_title(answers, value, title), loc="left", fontsize=11)
     if ax is None:
         plt.show()
 
@@ -79,9 +80,8 @@ def show_row(image, answers, prompts=None, *, truth=None, titles=None, around=No
     titles = list(titles) if titles is not None else [None] * len(answers)
     if not len(answers) == len(prompts) == len(titles):
         raise ValueError(f"{len(answers)} panels, but {len(prompts)} prompts and {len(titles)} titles")
-    left, top, right, bottom = _part(image, around)
-    height = WIDTH / len(answers) * (bottom - top) / (right - left)
-    size = (WIDTH, height + 0.5)
+    height, width = _size(_part(image, around))
+    size = (WIDTH, WIDTH / len(answers) * height / width + 0.5)
     _, axes = plt.subplots(1, len(answers), figsize=size, layout="constrained", squeeze=False)
     for panel, answer, prompt, title in zip(axes[0], answers, prompts, titles, strict=True):
         show(image, answer, prompt, truth=truth, title=title, around=around, ax=panel)
@@ -114,21 +114,21 @@ def score(mask, truth, image=None, *, title=None):
     ValueError
         The sizes differ, or this is not a mask.
     """
-    bits = mask.best if isinstance(mask, Masks) else as_mask(mask)
+    bits, truth = _best(mask), as_mask(truth, "truth")
     value = iou(bits, truth)
     if image is None:
         image = np.full((*bits.shape, 3), 128, dtype=np.uint8)
-    axes = _new_axes(image, None)
+    part = _part(image, None)
+    axes = _new_axes(part)
     axes.imshow(comparison(bits, truth, image))
     missing, extra = np.count_nonzero(truth & ~bits), np.count_nonzero(bits & ~truth)
-    parts = [
+    legend = [
         Patch(color=np.array(MISSING) / 255, label=f"missing, {missing:,} pixels"),
         Patch(color=np.array(EXTRA) / 255, label=f"too much, {extra:,} pixels"),
     ]
-    axes.legend(handles=parts, loc="upper left", fontsize=9)
-    _frame(axes, image, None)
-    answers = [mask] if isinstance(mask, Masks) else []
-    axes.set_title(_title(answers, [bits], truth, title), loc="left", fontsize=11)
+    axes.legend(handles=legend, loc="upper left", fontsize=9)
+    _frame(axes, part)
+    axes.set_title(_title([mask], value, title), loc="left", fontsize=11)
     plt.show()
     return round(value, 2)
 
@@ -186,14 +186,22 @@ def _as_list(value):
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
+def _best(answer):
+    return answer.best if isinstance(answer, Masks) else as_mask(answer)
+
+
 def _part(image, around):
     height, width = image.shape[:2]
     return (-0.5, -0.5, width - 0.5, height - 0.5) if around is None else around
 
 
-def _new_axes(image, around):
-    left, top, right, bottom = _part(image, around)
-    width, height = right - left, bottom - top
+def _size(part):
+    left, top, right, bottom = part
+    return bottom - top, right - left
+
+
+def _new_axes(part):
+    height, width = _size(part)
     # Portraits are drawn narrower, so that no figure is taller than a screen.
     scale = min(WIDTH / width, 5.5 / height)
     _, axes = plt.subplots(figsize=(width * scale, height * scale + 0.6), layout="constrained")
@@ -214,18 +222,18 @@ def _draw_prompt(prompt, axes):
             axes.scatter(x, y, s=size, zorder=3, **style)
 
 
-def _frame(axes, image, around):
-    left, top, right, bottom = _part(image, around)
+def _frame(axes, part):
+    left, top, right, bottom = part
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     axes.tick_params(labelsize=8, colors="0.45", length=2)
     axes.spines[:].set_visible(False)
 
 
-def _title(answers, bits, truth, title):
+def _title(answers, value, title):
     words = [title] if title else []
-    if len(bits) == 1 and truth is not None:
-        words.append(f"IoU {iou(bits[0], truth):.2f}")
+    if value is not None:
+        words.append(f"IoU {value:.2f}")
     elif len(answers) == 1 and isinstance(answers[0], Masks):
         words.append(f"predicted IoU {answers[0].scores.max():.2f}")
     words += sorted({answer.model for answer in answers if isinstance(answer, Masks)})

@@ -10,7 +10,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
@@ -75,7 +74,7 @@ def _wait_for(server, work, token):
             address = f"http://127.0.0.1:{about['port']}"
             opener.open(f"{address}/api/status?token={token}", timeout=5).close()
             return address
-    raise RuntimeError(f"JupyterLab did not start: {Path(work / 'server.log').read_text(encoding='utf-8')[-2000:]}")
+    raise RuntimeError(f"JupyterLab did not start: {(work / 'server.log').read_text(encoding='utf-8')[-2000:]}")
 
 
 @contextlib.contextmanager

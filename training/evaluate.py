@@ -13,15 +13,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import safetensors.torch
 import torch
 from scipy.stats import spearmanr
 from segment_anything import SamPredictor
 from tqdm import tqdm
 
 from sam_nb.images import load_image, load_truth
-from sam_nb.lite import IMAGE_SIZE, build_lite
+from sam_nb.lite import IMAGE_SIZE
 from sam_nb.masks import bounding_box, iou
+from sam_nb.models import load_sam
 from training.prompts import click, next_click
 from training.scenes import Composer
 from training.sources import SourcePack
@@ -111,9 +111,7 @@ class Judge:
 
     def __init__(self, weights, threads):
         torch.set_num_threads(threads)
-        model = build_lite()
-        model.load_state_dict({name: value.float() for name, value in safetensors.torch.load_file(weights).items()})
-        self.predictor = SamPredictor(model)
+        self.predictor = SamPredictor(load_sam("lite", checkpoint=weights, device="cpu").model)
         self.results = defaultdict(list)
         self.predicted, self.found = [], []
 

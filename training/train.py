@@ -367,8 +367,7 @@ def initial_model(init, imagenet, device):
     """Return `lite` on a device, with given weights, or with ImageNet's in its backbone and chance elsewhere."""
     model = build_lite()
     if init is not None:
-        weights = safetensors.torch.load_file(init)
-        model.load_state_dict({name: value.float() for name, value in weights.items()})
+        model.load_state_dict(safetensors.torch.load_file(init))
     elif imagenet is not None:
         load_imagenet(model.image_encoder.backbone, imagenet)
     return model.to(device, memory_format=torch.channels_last)
