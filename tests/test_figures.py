@@ -97,12 +97,19 @@ def test_score_counts_what_is_missing_and_too_much(blob):
     mask = np.roll(blob, 6, axis=1)
     value = score(mask, blob)
     assert value == round(np.count_nonzero(mask & blob) / np.count_nonzero(mask | blob), 2)
-    assert score(mask, blob.astype(np.uint8)) == value  # 0 and 1 of any type will do, as for iou
     words = [text.get_text() for text in plt.gca().get_legend().get_texts()]
     assert words == [
         f"missing, {np.count_nonzero(blob & ~mask)} pixels",
         f"too much, {np.count_nonzero(mask & ~blob)} pixels",
     ]
+
+
+def test_score_takes_truth_of_zeros_and_ones(blob):
+    mask = np.roll(blob, 6, axis=1)
+    score(mask, blob)
+    drawn = plt.gca().images[0].get_array()
+    score(mask, blob.astype(np.uint8))
+    assert np.array_equal(plt.gca().images[0].get_array(), drawn)
 
 
 def test_the_article_s_helpers_take_what_the_article_passes(blob):
