@@ -22,8 +22,8 @@ class Embedding:
 
     Attributes
     ----------
-    features : 1xCx64x64 torch.Tensor of float32
-        The image embedding; C is 256 in Meta's models, 128 in `lite`.
+    features : 1x256x64x64 torch.Tensor of float32
+        The image embedding.
     original_size : (int, int)
         Height and width of the picture, pixels.
     input_size : (int, int)

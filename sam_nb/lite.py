@@ -2,12 +2,20 @@
 
 It is a `segment_anything.modeling.Sam`, so everything made for SAM (`SamPredictor`, `SamAutomaticMaskGenerator`) takes
 it as it is. What differs from Meta's vit_b: an EfficientNet-Lite0 in place of the vision transformer, 512 pixels in
-place of 1024, 128 channels in place of 256. The embedding stays 64x64 and the low-res logits 256x256.
+place of 1024, 128 channels in place of 256; and three things that help a small network that has seen few pictures:
+
+- prompts are also drawn as pictures onto the embedding (Sofiiuk et al., "Reviving iterative training with mask guidance
+  for interactive segmentation", 2021), where SAM gives them to the decoder as tokens only;
+- a few convolutions let what was drawn spread to its neighbours before the transformer sees it;
+- the decoder also gets the fine features of strides 2 and 4, as in SAM 2 (Ravi et al., 2024), for sharp borders.
+
+The embedding is 256x64x64, like SAM's, and the low-res logits are 256x256.
 """
 
 from pathlib import Path
 
 import timm
+import torch
 import torch.nn.functional as F
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import nn
@@ -16,15 +24,19 @@ WEIGHTS = Path(__file__).parent / "data" / "lite.safetensors"
 
 IMAGE_SIZE = 512  # pixels of the padded square that the encoder sees
 STRIDE = 8  # pixels per cell of the embedding
-CHANNELS = 128  # of the embedding, the prompt tokens and the decoder
+CHANNELS = 128  # of the coarse features, the prompt tokens and the transformer
+FINE_CHANNELS = {4: 16, 2: 4}  # of the fine features, by stride
 
 
 class LiteEncoder(nn.Module):
-    """EfficientNet-Lite0 with a feature pyramid that ends at stride 8.
+    """EfficientNet-Lite0 with a feature pyramid that ends at stride 8, and fine features beside it.
 
     Features at strides 4 to 32 are brought to `CHANNELS` by 1x1 convolutions and summed from coarse to fine (Lin et
     al., "Feature Pyramid Networks", 2017), then smoothed by two depthwise-separable convolutions (Howard et al.,
     "MobileNets", 2017). The backbone is timm's `tf_efficientnet_lite0` (Tan and Le, "EfficientNet", 2019).
+
+    Predictors keep one tensor per picture, so the fine features travel in the same tensor, each block of pixels
+    folded into the channels of one cell.
     """
 
     img_size = IMAGE_SIZE  # the name that segment_anything looks for
@@ -32,7 +44,7 @@ class LiteEncoder(nn.Module):
     def __init__(self):
         super().__init__()
         self.backbone = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True)
-        strides_4_to_32 = self.backbone.feature_info.channels()[1:]
+        stride_2, *strides_4_to_32 = self.backbone.feature_info.channels()
         self.lateral = nn.ModuleList(nn.Conv2d(channels, CHANNELS, 1) for channels in strides_4_to_32)
         self.smooth = nn.Sequential(
             nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS),
@@ -41,31 +53,176 @@ class LiteEncoder(nn.Module):
             nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS),
             nn.Conv2d(CHANNELS, CHANNELS, 1),
         )
+        self.fine = nn.ModuleList(
+            nn.Conv2d(channels, FINE_CHANNELS[stride], 1)
+            for stride, channels in ((4, strides_4_to_32[0]), (2, stride_2))
+        )
 
     def forward(self, x):
-        """Return the embedding Bx128xH/8xW/8 of normalised pictures Bx3xHxW, float."""
-        features = self.backbone(x)[1:]
+        """Return the embedding of normalised pictures Bx3xHxW: Bx256xH/8xW/8, float.
+
+        Its channels are 128 coarse ones, then 16 of stride 4 folded to 64, then 4 of stride 2 folded to 64.
+        """
+        fine_2, *features = self.backbone(x)
         stride_4, stride_8, stride_16, stride_32 = (
             lateral(feature) for lateral, feature in zip(self.lateral, features, strict=True)
         )
         pyramid = stride_32
         for finer in (stride_16, stride_8):
             pyramid = F.interpolate(pyramid, size=finer.shape[-2:], mode="bilinear", align_corners=False) + finer
-        return self.smooth(pyramid + F.avg_pool2d(stride_4, 2))
+        coarse = self.smooth(pyramid + F.avg_pool2d(stride_4, 2))
+        to_4, to_2 = self.fine
+        return torch.cat([coarse, F.pixel_unshuffle(to_4(features[0]), 2), F.pixel_unshuffle(to_2(fine_2), 4)], 1)
 
 
-def build_lite():
-    """Return the architecture with random weights, a `segment_anything.modeling.Sam` in evaluation mode."""
-    cells = IMAGE_SIZE // STRIDE
+class LitePromptEncoder(PromptEncoder):
+    """SAM's prompt encoder, which also draws the prompts onto the dense embedding."""
+
+    def __init__(self, *, embed_dim, **others):
+        super().__init__(embed_dim=embed_dim, **others)
+        self.drawn = nn.Conv2d(3, embed_dim, 1, bias=False)
+
+    def forward(self, points, boxes, masks):
+        """Return SAM's sparse embeddings BxNxC, and the dense ones BxCxHxW with the drawn prompts added.
+
+        Parameters
+        ----------
+        points : (BxNx2 torch.Tensor, BxN torch.Tensor), or None
+            Coordinates in pixels of the padded square, and labels.
+        boxes : Bx4 torch.Tensor, or None
+        masks : Bx1x4Hx4W torch.Tensor, or None
+            Low-res logits.
+        """
+        sparse, dense = super().forward(points, boxes, masks)
+        return sparse, dense + self.drawn(self.draw(points, boxes, len(dense)))
+
+    def draw(self, points, boxes, count):
+        """Return what the prompts look like as pictures, count x 3 x H x W float in [0, 1].
+
+        Channel 0 has a spot at every foreground point and channel 1 at every background point, one cell wide (the
+        standard deviation of a Gaussian); channel 2 says which share of a cell the box covers.
+        """
+        height, width = self.image_embedding_size
+        device = self.no_mask_embed.weight.device
+        drawn = torch.zeros(count, 3, height, width, device=device)
+        cell = torch.tensor([self.input_image_size[1] / width, self.input_image_size[0] / height], device=device)
+        x, y = torch.arange(width, device=device), torch.arange(height, device=device)
+        if points is not None:
+            coordinates, labels = points
+            # A point is the index of a pixel: its centre is half a pixel further, as in PromptEncoder.
+            at = (coordinates + 0.5) / cell
+            near_x = torch.exp(-0.5 * (x + 0.5 - at[..., :1]) ** 2)
+            near_y = torch.exp(-0.5 * (y + 0.5 - at[..., 1:]) ** 2)
+            for channel, label in enumerate((1, 0)):
+                chosen = near_x * (labels == label)[..., None]
+                drawn[:, channel] = (near_y[..., :, None] * chosen[..., None, :]).amax(1)
+        if boxes is not None:
+            first, last = (boxes.reshape(-1, 2, 2) / cell).unbind(1)
+            across = (torch.minimum(x + 1, last[:, :1]) - torch.maximum(x, first[:, :1])).clamp(0, 1)
+            down = (torch.minimum(y + 1, last[:, 1:]) - torch.maximum(y, first[:, 1:])).clamp(0, 1)
+            drawn[:, 2] = down[:, :, None] * across[:, None, :]
+        return drawn
+
+
+class Residual(nn.Module):
+    """A depthwise-separable convolution that adds to its input: nothing at first, what it learns later."""
+
+    def __init__(self, channels, kernel):
+        super().__init__()
+        self.near = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
+        self.mix = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
+
+    def forward(self, x):
+        """Return BxCxHxW like x."""
+        return x + self.mix(F.gelu(self.near(x)))
+
+
+class Spread(nn.Module):
+    """Convolutions at strides 8 and 16 over the embedding with the prompts drawn on it.
+
+    SAM's decoder has none: its pixels meet the prompt in the transformer only, each by itself.
+    """
+
+    def __init__(self, channels):
+        super().__init__()
+        self.before = Residual(channels, 7)
+        self.coarse = nn.Sequential(*(Residual(channels, 7) for _ in range(3)))
+        self.back = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.back.weight)
+        nn.init.zeros_(self.back.bias)
+        self.after = Residual(channels, 5)
+
+    def forward(self, x):
+        """Return BxCxHxW like x."""
+        x = self.before(x)
+        coarse = self.back(self.coarse(F.avg_pool2d(x, 2)))
+        return self.after(x + F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False))
+
+
+class LiteDecoder(MaskDecoder):
+    """SAM's mask decoder, with convolutions before the transformer and the fine features after it."""
+
+    def __init__(self, *, transformer_dim, **others):
+        super().__init__(transformer_dim=transformer_dim, **others)
+        self.spread = Spread(transformer_dim)
+        self.sharpen = Residual(transformer_dim // 4, 3)
+        self.fine = nn.ModuleList(
+            nn.Conv2d(FINE_CHANNELS[stride], transformer_dim // divisor, 1) for stride, divisor in ((4, 4), (2, 8))
+        )
+
+    def predict_masks(self, image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings):
+        """Return logits Px4x4Hx4W and predicted IoU Px4 of all four mask tokens, float.
+
+        Parameters
+        ----------
+        image_embeddings : 1x256xHxW or Px256xHxW torch.Tensor
+            Of one picture for all prompts, or (in training) of each prompt's own.
+        image_pe : 1xCxHxW torch.Tensor
+        sparse_prompt_embeddings : PxNxC torch.Tensor
+        dense_prompt_embeddings : PxCxHxW torch.Tensor
+        """
+        prompts = len(sparse_prompt_embeddings)
+        coarse, fine_4, fine_2 = image_embeddings.split([CHANNELS, FINE_CHANNELS[4] * 4, FINE_CHANNELS[2] * 16], dim=1)
+        to_4, to_2 = self.fine
+        fine_4, fine_2 = to_4(F.pixel_shuffle(fine_4, 2)), to_2(F.pixel_shuffle(fine_2, 4))
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(prompts, -1, -1), sparse_prompt_embeddings], dim=1)
+        # Channels last: what convolutions on a CPU like best, and what the transformer makes its tokens of.
+        dense = (coarse + dense_prompt_embeddings).contiguous(memory_format=torch.channels_last)
+        dense = self.spread(dense)
+        tokens, pixels = self.transformer(dense, image_pe.expand_as(dense), tokens)
+        pixels = pixels.transpose(1, 2).reshape(dense.shape)
+        enlarge_to_4, norm, act, enlarge_to_2, _ = self.output_upscaling
+        pixels = self.sharpen(act(norm(enlarge_to_4(pixels) + fine_4)))
+        pixels = act(enlarge_to_2(pixels) + fine_2)
+        of_masks = tokens[:, 1 : 1 + self.num_mask_tokens].unbind(1)
+        kernels = [mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks, strict=True)]
+        logits = torch.einsum("pmc,pchw->pmhw", torch.stack(kernels, dim=1), pixels)
+        return logits, self.iou_prediction_head(tokens[:, 0])
+
+
+def build_lite(image_size=IMAGE_SIZE):
+    """Return the architecture with random weights, a `segment_anything.modeling.Sam` in evaluation mode.
+
+    Parameters
+    ----------
+    image_size : int
+        Pixels of the padded square, a multiple of 32. The weights fit any; the embedded ones are made for the default.
+    """
+    cells = image_size // STRIDE
+    encoder = LiteEncoder()
+    encoder.img_size = image_size
     model = Sam(
-        image_encoder=LiteEncoder(),
-        prompt_encoder=PromptEncoder(
+        image_encoder=encoder,
+        prompt_encoder=LitePromptEncoder(
             embed_dim=CHANNELS,
             image_embedding_size=(cells, cells),
-            input_image_size=(IMAGE_SIZE, IMAGE_SIZE),
+            input_image_size=(image_size, image_size),
             mask_in_chans=16,
         ),
-        mask_decoder=MaskDecoder(
+        mask_decoder=LiteDecoder(
             num_multimask_outputs=3,
             transformer=TwoWayTransformer(depth=2, embedding_dim=CHANNELS, mlp_dim=4 * CHANNELS, num_heads=8),
             transformer_dim=CHANNELS,

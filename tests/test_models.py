@@ -11,10 +11,10 @@ def test_lite_is_what_loads_on_a_first_day(capsys):
     sam = load_sam(device="cpu")
     assert sam.name == "lite"
     line = capsys.readouterr().out
-    assert line.startswith("lite: this project's small embedded model, not Meta's SAM, 3.8 M parameters, on cpu.")
+    assert line.startswith("lite: this project's small embedded model, not Meta's SAM, 3.9 M parameters, on cpu.")
     assert 'load_sam("vit_b"), a download of 375 MB' in line
     assert line.count("\n") == 1
-    assert repr(sam) == "Sam(lite, 3.8 M parameters, cpu)"
+    assert repr(sam) == "Sam(lite, 3.9 M parameters, cpu)"
 
 
 def test_the_environment_variable_decides(monkeypatch):
@@ -81,7 +81,7 @@ def test_a_damaged_embedding_is_computed_again(lite, photo, tmp_path):
 
 def test_the_cache_is_bounded(lite, photo, tmp_path):
     sam = Sam(lite.model, lite.name, lite.weights)
-    sam._cache = EmbeddingCache(tmp_path, in_memory=2, on_disk=5_000_000)  # two embeddings of 2.1 MB
+    sam._cache = EmbeddingCache(tmp_path, in_memory=2, on_disk=10_000_000)  # two embeddings of 4.2 MB
     pictures = [np.roll(photo, shift, axis=1) for shift in range(4)]
     keys = [sam.encode(picture).key for picture in pictures]
     assert len(sam._cache._held) == 2

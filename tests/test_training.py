@@ -76,13 +76,13 @@ def test_samples_are_padded_right_and_bottom(dataset):
         assert not sample["image"][:, :, width:].any()
 
 
-def test_decode_matches_the_library(dataset, monkeypatch):
+def test_decode_gives_each_prompt_its_own_picture(dataset, monkeypatch):
     monkeypatch.setattr(torch.amp.autocast_mode.autocast, "__enter__", lambda self: self)
     monkeypatch.setattr(torch.amp.autocast_mode.autocast, "__exit__", lambda self, *_: None)
     torch.manual_seed(0)
     model = build_lite()
     batch = default_collate([dataset[0], dataset[1]])
-    embeddings = torch.randn(2, 128, 64, 64)
+    embeddings = torch.randn(2, 256, 64, 64)
     with torch.no_grad():
         for group in train.split_by_kind(batch, torch.ones(2, 256, 256)):
             logits, predicted = train.decode(model, embeddings, group)

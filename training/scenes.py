@@ -11,8 +11,8 @@ import numpy as np
 
 from training.things import Thing, painted_thing, patch_thing, texture
 
-SMALLEST_OBJECT = 0.003  # share of the picture below which an object is no target
-SMALLEST_PART = 0.001
+SMALLEST_OBJECT = 600  # pixels below which an object is no target
+SMALLEST_PART = 200
 
 # How often each kind of target is meant, where the scene has it.
 KINDS = {"object": 0.55, "part": 0.24, "rest": 0.13, "group": 0.08}
@@ -117,7 +117,7 @@ class Composer:
             ]
             layers.append(layer)
         groups = [layers[lower][0] | layers[upper][0] for lower, upper in stacked]
-        groups = [Target("group", mask, mask) for mask in groups if mask.mean() > SMALLEST_OBJECT]
+        groups = [Target("group", mask, mask) for mask in groups if np.count_nonzero(mask) > SMALLEST_OBJECT]
         return Scene(degrade(canvas, rng), _targets(layers) + groups)
 
     def _mosaic(self, rng):
@@ -212,7 +212,8 @@ def _paste(canvas, thing, rng):
     height, width = canvas.shape[:2]
     side = max(height, width)
     rows, columns = thing.rgba.shape[:2]
-    size = side * np.exp(rng.uniform(np.log(0.09), np.log(1.15)))
+    # Most are small, as most things in a picture are; every fourth is what the picture was taken of.
+    size = side * (rng.uniform(0.45, 1.15) if rng.random() < 0.25 else np.exp(rng.uniform(np.log(0.09), np.log(0.9))))
     scale = size / max(rows, columns)
     angle = np.deg2rad(rng.normal(0, 15) if rng.random() < 0.75 else rng.uniform(0, 360))
     mirror = -1 if rng.random() < 0.5 else 1
@@ -237,7 +238,7 @@ def _paste(canvas, thing, rng):
 
     alpha = warp(np.ascontiguousarray(thing.rgba[..., 3]))
     solid = alpha > 127
-    if solid.sum() < SMALLEST_OBJECT * height * width:
+    if np.count_nonzero(solid) < SMALLEST_OBJECT:
         return None
     colour = warp(np.ascontiguousarray(thing.rgba[..., :3]), cv2.BORDER_REPLICATE).astype(np.float32)
     view = canvas[y0:y1, x0:x1]
@@ -330,7 +331,7 @@ def _targets(layers):
     targets = []
 
     def visible(mask, least):
-        return mask is not None and mask.mean() > least
+        return mask is not None and np.count_nonzero(mask) > least
 
     for mask, parts in layers:
         if visible(mask, SMALLEST_OBJECT):

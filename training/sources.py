@@ -83,6 +83,11 @@ def family_of(source, stem):
     return f"{source}/{re.sub(r'[-_ ]*([0-9]+|[AB])$', '', stem) or stem}"
 
 
+def title_of(path):
+    """Return the name of a picture: its file's, or its folder's for a Plasma wallpaper (files are named by size)."""
+    return path.parents[2].name if path.parent.name == "images" else path.stem
+
+
 def trim_cutout(picture):
     """Crop a cut-out to its alpha and shrink it, or refuse it.
 
@@ -191,8 +196,14 @@ def find_backgrounds(opencv_doc, wallpapers, skimage_data):
         if path.stem in OPENCV_BACKGROUNDS and path.stem not in seen:
             seen.add(path.stem)
             yield "opencv-doc", path
-    for path in sorted(wallpapers.rglob("*.webp")):
+    for path in sorted((wallpapers / "backgrounds" / "gnome").rglob("*.webp")):
         yield "gnome-backgrounds", path
+    for path in sorted((wallpapers / "backgrounds" / "mate" / "nature").glob("*.jpg")):
+        yield "mate-backgrounds", path
+    # Each of Plasma's wallpapers is a folder with several sizes of one picture; the largest file is the widest.
+    for folder in sorted((wallpapers / "wallpapers").glob("*/contents/images")):
+        path = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+        yield "plasma-workspace-wallpapers", path
     for path in sorted(skimage_data.glob("*.[jp][pn]g")):
         if path.stem in SKIMAGE_BACKGROUNDS:
             yield "scikit-image", path
@@ -216,8 +227,8 @@ def write_pack(target, cutouts, backgrounds):
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as pack:
 
         def add(kind, source, path, files):
-            family = family_of(source, path.stem)
-            name = f"{kind}s/{source}/{len(entries):05d}-{path.stem}"
+            family = family_of(source, title_of(path))
+            name = f"{kind}s/{source}/{len(entries):05d}-{title_of(path)}"
             entries.append(Entry(name, kind, family, split_of(family), source))
             for suffix, content in files.items():
                 pack.writestr(name + suffix, content)
@@ -302,7 +313,12 @@ def main():
     )
     parser.add_argument("--emoji", type=Path, required=True, help="assets folder of @lobehub/fluent-emoji-3d")
     parser.add_argument("--opencv-doc", type=Path, required=True, help="/usr/share/doc/opencv-doc of opencv-doc")
-    parser.add_argument("--wallpapers", type=Path, required=True, help="/usr/share/backgrounds of gnome-backgrounds")
+    parser.add_argument(
+        "--wallpapers",
+        type=Path,
+        required=True,
+        help="/usr/share, with gnome-backgrounds, mate-backgrounds and plasma-workspace-wallpapers installed",
+    )
     parser.add_argument("--skimage-data", type=Path, required=True, help="data folder of the installed scikit-image")
     parser.add_argument("--out", type=Path, default=Path("training/sources.zip"))
     arguments = parser.parse_args()

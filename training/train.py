@@ -3,10 +3,14 @@
 The run can be stopped at any time (Ctrl-C, SIGTERM) and resumed with the same command: `--out` keeps the
 newest checkpoint (network, moving average, optimizer, step), the metrics, the configuration, and the export that the
 package loads.
+
+Started with `torchrun --nproc-per-node N -m training.train`, N processes share each step's pictures: on a few CPU
+cores, one process of one thread each is faster than one process whose threads wait for each other.
 """
 
 import argparse
 import json
+import os
 import signal
 import threading
 import time
@@ -18,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -38,6 +43,8 @@ class Config:
     ----------
     steps : int
         Length of the whole run.
+    side : int
+        Pixels of the padded square. Half of the full size costs a quarter, so a run begins there.
     images, prompts : int
         Per step, and per image.
     rounds : tuple of float
@@ -62,6 +69,7 @@ class Config:
     """
 
     steps: int = 20000
+    side: int = IMAGE_SIZE
     images: int = 4
     prompts: int = 3
     rounds: tuple = (0.25, 0.35, 0.4)
@@ -137,8 +145,12 @@ def split_by_kind(batch, valid):
 def decode(model, embeddings, group):
     """Return logits Px4xHxW and predicted IoU Px4, float32, of all four mask tokens.
 
-    The stock decoder repeats one picture's embedding for all prompts and adds the dense prompts to it. Given zeros for
-    the embedding, and each prompt's own embedding as part of its dense prompt, it serves many pictures in one call.
+    Parameters
+    ----------
+    model : segment_anything.modeling.Sam
+    embeddings : Bx256xHxW torch.Tensor
+        Of all pictures of the step.
+    group : PromptGroup
     """
     # The positional encoding of a coordinate needs float32: bfloat16 would round it to a few pixels.
     with torch.autocast(embeddings.device.type, enabled=False):
@@ -146,12 +158,7 @@ def decode(model, embeddings, group):
         sparse, dense = model.prompt_encoder(points=points, boxes=group.boxes, masks=group.mask_input)
         position = model.prompt_encoder.get_dense_pe()
     with torch.autocast(embeddings.device.type, dtype=torch.bfloat16):
-        logits, predicted = model.mask_decoder.predict_masks(
-            image_embeddings=torch.zeros_like(embeddings[:1]),
-            image_pe=position,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense + embeddings[group.owner],
-        )
+        logits, predicted = model.mask_decoder.predict_masks(embeddings[group.owner], position, sparse, dense)
     return logits.float(), predicted.float()
 
 
@@ -175,6 +182,7 @@ class Trainer:
         self.average = {name: value.clone() for name, value in model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(_parameter_groups(model, config))
         self.clickers = ThreadPoolExecutor(threads)
+        self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         if config.frozen:
             backbone = model.image_encoder.backbone
             for module in (backbone.conv_stem, backbone.bn1, *backbone.blocks[: config.frozen]):
@@ -201,8 +209,10 @@ class Trainer:
         config, model = self.config, self.model
         for group, factor in zip(self.optimizer.param_groups, self._rates(), strict=True):
             group["lr"] = factor
+        # All processes draw the same number of rounds, and each its own clicks.
         rng = np.random.default_rng([config.seed, self.step, 1])
         rounds = 1 + rng.choice(len(config.rounds), p=np.array(config.rounds) / sum(config.rounds))
+        rng = np.random.default_rng([config.seed, self.step, 2, self.rank])
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
         embeddings, valid = self._encode(batch)
         # Every decoder call is followed by its own backward pass, which frees its memory; the gradients gather in
@@ -223,6 +233,8 @@ class Trainer:
                     chosen = logits.detach()[torch.arange(len(best), device=self.device), best]
                     self._correct(group, chosen, rng)
         embeddings.backward(leaf.grad)
+        if self.processes > 1:
+            self._share_gradients()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -230,6 +242,14 @@ class Trainer:
         self.step += 1
         self._update_average()
         return {name: float(torch.cat(values).mean()) for name, values in metrics.items()}
+
+    def agree(self, stop):
+        """Tell whether any process wants to stop, so that all of them do it after the same step."""
+        if self.processes == 1:
+            return stop
+        wish = torch.tensor([float(stop)], device=self.device)
+        dist.all_reduce(wish)
+        return bool(wish.item())
 
     def state(self):
         """Return everything that a resumed run needs, a dict for `torch.save`."""
@@ -252,7 +272,7 @@ class Trainer:
         self.step = state["step"]
 
     def _encode(self, batch):
-        """Return embeddings Bx128x64x64 float32, and which low-res pixels are picture, BxHxW float32."""
+        """Return embeddings Bx256xHxW float32, and which low-res pixels are picture, BxHxW float32."""
         images, side = len(batch["image"]), batch["image"].shape[-1]
         inside = torch.arange(side, device=self.device) < batch["size"][..., None]  # B x (height, width) x side
         inside = (inside[:, 0, :, None] & inside[:, 1, None, :]).float()
@@ -295,6 +315,20 @@ class Trainer:
         labels = torch.tensor(labels, dtype=torch.float32, device=self.device)
         group.points = torch.cat([group.points, points[:, None]], 1)
         group.labels = torch.cat([group.labels, labels[:, None]], 1)
+
+    def _share_gradients(self):
+        """Replace every gradient by its mean over all processes."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            # What this process's prompts did not need may have been used by another's.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in trained]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.processes
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     def _rates(self):
         config = self.config
@@ -363,9 +397,9 @@ def save(trainer, out, export_to):
     export(trainer, export_to)
 
 
-def initial_model(init, imagenet, device):
+def initial_model(init, imagenet, side, device):
     """Return `lite` on a device, with given weights, or with ImageNet's in its backbone and chance elsewhere."""
-    model = build_lite()
+    model = build_lite(side)
     if init is not None:
         model.load_state_dict(safetensors.torch.load_file(init))
     elif imagenet is not None:
@@ -378,9 +412,13 @@ def run(trainer, loader, *, out, export_to, minutes, save_minutes):
     asked_to_stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked_to_stop.set())
+    first = trainer.rank == 0
     started = saved = time.monotonic()
     recent = defaultdict(list)
-    with (out / "metrics.jsonl").open("a") as log, tqdm(total=trainer.config.steps, initial=trainer.step) as bar:
+    with (
+        (out / "metrics.jsonl" if first else Path(os.devnull)).open("a") as log,
+        tqdm(total=trainer.config.steps, initial=trainer.step, disable=not first) as bar,
+    ):
         for batch in loader:
             for name, value in trainer.train_step(batch).items():
                 recent[name].append(value)
@@ -393,12 +431,13 @@ def run(trainer, loader, *, out, export_to, minutes, save_minutes):
                 log.flush()
                 recent.clear()
             now = time.monotonic()
-            if now - saved > 60 * save_minutes:
+            if first and now - saved > 60 * save_minutes:
                 save(trainer, out, export_to)
                 saved = now
-            if asked_to_stop.is_set() or (minutes and now - started > 60 * minutes):
+            if trainer.agree(asked_to_stop.is_set() or (minutes and now - started > 60 * minutes)):
                 break
-    save(trainer, out, export_to)
+    if first:
+        save(trainer, out, export_to)
 
 
 def main():
@@ -411,7 +450,7 @@ def main():
     parser.add_argument("--imagenet", type=Path, help="ImageNet weights of the backbone, a .pth, if there is no --init")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2, help="threads of the network on CPU, and of the clicks")
-    parser.add_argument("--workers", type=int, default=1, help="processes that compose scenes")
+    parser.add_argument("--workers", type=int, default=1, help="processes that compose scenes; 0: in place")
     parser.add_argument("--minutes", type=float, default=0, help="save and stop after so long; 0: never")
     parser.add_argument("--save-minutes", type=float, default=5, help="time between checkpoints")
     for field in fields(Config):
@@ -426,24 +465,31 @@ def main():
     arguments = parser.parse_args()
     values = {field.name: getattr(arguments, field.name) for field in fields(Config)}
     config = Config(**values | {"rounds": tuple(arguments.rounds)})
+    if "RANK" in os.environ:  # torchrun's children
+        dist.init_process_group("gloo" if arguments.device == "cpu" else "nccl")
     torch.manual_seed(config.seed)
     if arguments.device == "cpu":
         torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(config, initial_model(arguments.init, arguments.imagenet, arguments.device), arguments.threads)
+    model = initial_model(arguments.init, arguments.imagenet, config.side, arguments.device)
+    trainer = Trainer(config, model, arguments.threads)
     checkpoint = arguments.out / "checkpoint.pt"
     if checkpoint.exists():
         trainer.restore(torch.load(checkpoint, map_location=arguments.device, weights_only=True))
         print(f"resumed {checkpoint} at step {trainer.step}")
     pack = SourcePack(arguments.sources, "train")
     length = config.steps * config.images
+    if config.images % trainer.processes:
+        parser.error(f"--images {config.images} cannot be shared evenly by {trainer.processes} processes")
+    if not arguments.workers:
+        quiet_worker(0)
     loader = DataLoader(
-        SceneDataset(pack, IMAGE_SIZE, config.prompts, config.seed, length),
-        batch_size=config.images,
-        sampler=range(trainer.step * config.images, length),
+        SceneDataset(pack, config.side, config.prompts, config.seed, length),
+        batch_size=config.images // trainer.processes,
+        sampler=range(trainer.step * config.images + trainer.rank, length, trainer.processes),
         num_workers=arguments.workers,
         worker_init_fn=quiet_worker,
-        prefetch_factor=4,
+        prefetch_factor=4 if arguments.workers else None,
         pin_memory=arguments.device != "cpu",
     )
     run(

@@ -1,0 +1,66 @@
+"""The embedded model's own parts: prompts drawn where they are, fine features unfolded where they were."""
+
+import numpy as np
+import torch
+
+from sam_nb.lite import IMAGE_SIZE, STRIDE, LiteEncoder, build_lite
+
+
+def test_a_point_is_drawn_in_its_cell():
+    encoder = build_lite().prompt_encoder
+    points = torch.tensor([[[100.0, 35.0], [403.0, 500.0]], [[7.0, 8.0], [0.0, 0.0]]])
+    labels = torch.tensor([[1, 0], [0, -1]])
+    drawn = encoder.draw((points, labels), None, 2).numpy()
+    assert drawn.shape == (2, 3, 64, 64)
+    for channel, (x, y) in ((0, (100, 35)), (1, (403, 500))):
+        row, column = np.unravel_index(drawn[0, channel].argmax(), (64, 64))
+        assert (row, column) == (y // STRIDE, x // STRIDE)
+        distance = np.hypot((column + 0.5) * STRIDE - x - 0.5, (row + 0.5) * STRIDE - y - 0.5)
+        np.testing.assert_allclose(drawn[0, channel, row, column], np.exp(-0.5 * (distance / STRIDE) ** 2), rtol=1e-5)
+    assert not drawn[1, 0].any()  # neither a background point nor padding is a foreground point
+    assert drawn[1, 1].argmax() == 64
+    assert not drawn[:, 2].any()
+
+
+def test_a_box_covers_its_area():
+    encoder = build_lite().prompt_encoder
+    boxes = torch.tensor([[10.0, 20.0, 301.0, 83.5], [0.0, 0.0, IMAGE_SIZE, IMAGE_SIZE]])
+    drawn = encoder.draw(None, boxes, 2)
+    assert not drawn[:, :2].any()
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    torch.testing.assert_close(drawn[:, 2].sum((1, 2)) * STRIDE**2, area)
+    rows, columns = np.nonzero(drawn[0, 2].numpy() == 1)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 9, 2, 36)
+
+
+def test_fine_features_come_back_in_their_places():
+    torch.manual_seed(0)
+    encoder = LiteEncoder().eval()
+    kept = {}
+    for name, convolution in (("stride 4", encoder.fine[0]), ("stride 2", encoder.fine[1])):
+        convolution.register_forward_hook(lambda module, args, output, name=name: kept.update({name: output}))
+    with torch.no_grad():
+        _, four, two = encoder(torch.randn(1, 3, 64, 96)).split([128, 64, 64], dim=1)
+    torch.testing.assert_close(torch.pixel_shuffle(four, 2), kept["stride 4"])
+    torch.testing.assert_close(torch.pixel_shuffle(two, 4), kept["stride 2"])
+
+
+def test_several_prompts_of_one_picture_decode_as_one_by_one():
+    torch.manual_seed(0)
+    model = build_lite()
+    for parameter in model.mask_decoder.spread.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    embedding = torch.randn(1, 256, 64, 64)
+    points = torch.tensor([[[100.0, 35.0]], [[403.0, 500.0]], [[250.0, 260.0]]])
+    labels = torch.ones(3, 1)
+
+    def decode(rows):
+        sparse, dense = model.prompt_encoder((points[rows], labels[rows]), None, None)
+        return model.mask_decoder(embedding, model.prompt_encoder.get_dense_pe(), sparse, dense, True)
+
+    with torch.no_grad():
+        together = decode(slice(None))
+        alone = [decode(slice(row, row + 1)) for row in range(3)]
+    for part in (0, 1):
+        torch.testing.assert_close(together[part], torch.cat([one[part] for one in alone]), atol=1e-4, rtol=1e-4)
+    assert together[0].shape == (3, 3, 256, 256)
