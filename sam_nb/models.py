@@ -4,6 +4,7 @@ The work is done by `segment_anything` itself: `Sam.model` is its model, `Sam.pr
 What is added: pictures and prompts are checked, the embedding is a value that is kept, and answers name their model.
 """
 
+import contextlib
 import os
 import pickle
 from pathlib import Path
@@ -104,7 +105,7 @@ class Sam:
         """Where the model computes, `torch.device`."""
         return self.model.device
 
-    def encode(self, image):
+    def encode(self, image, progress=None):
         """Return the `Embedding` of a picture: the slow step, once a picture.
 
         It is looked up first, by the picture's pixels and the model's weights, in memory and on disk.
@@ -113,6 +114,9 @@ class Sam:
         ----------
         image : HxWx3 numpy.ndarray of uint8, RGB
             Or anything else that `load_image` takes.
+        progress : callable, optional
+            Called with the share that is done, 0 to 1, after each block of the encoder's transformer (vit_b has 12,
+            `lite` none).
 
         Returns
         -------
@@ -133,7 +137,8 @@ class Sam:
         embedding = self._cache.get(key)
         if embedding is None:
             predictor = SamPredictor(self.model)
-            predictor.set_image(image)
+            with _watched(getattr(self.model.image_encoder, "blocks", ()), progress):
+                predictor.set_image(image)
             embedding = Embedding(
                 features=predictor.features.cpu(),
                 original_size=(height, width),
@@ -265,6 +270,21 @@ class Sam:
         if embedding.weights != self.weights:
             other = f"other weights of {self.name}" if embedding.model == self.name else embedding.model
             raise ValueError(f"this embedding was made by {other}: encode the picture again with this model")
+
+
+@contextlib.contextmanager
+def _watched(blocks, progress):
+    """Call `progress` with the share of the blocks that have run."""
+    hooks = []
+    if progress is not None:
+        for number, block in enumerate(blocks, start=1):
+            share = number / len(blocks)
+            hooks.append(block.register_forward_hook(lambda *_, share=share: progress(share)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _is_ambiguous(prompt):

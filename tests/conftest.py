@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+import lab
 import matplotlib
 import numpy as np
 import pytest
@@ -18,6 +19,15 @@ def fresh_home(tmp_path, monkeypatch):
     """Each test has an empty cache folder, so that none finds another's embeddings or checkpoints."""
     monkeypatch.setenv("SAM_NB_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SAM_NB_MODEL", raising=False)
+
+
+@pytest.fixture
+def need_chromium():
+    """Skip loudly without a browser, and fail where one must be."""
+    if lab.find_chromium() is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium: the browser tests must run here")
+        pytest.skip("NO CHROMIUM FOUND: the browser tests did not run; install chromium or google-chrome")
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,7 @@ import pytest
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "01_single_point.ipynb"
 
 
-@pytest.fixture(autouse=True)
-def need_chromium():
-    if lab.find_chromium() is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: the browser tests must run here")
-        pytest.skip("NO CHROMIUM FOUND: the browser tests did not run; install chromium or google-chrome")
+pytestmark = pytest.mark.usefixtures("need_chromium")
 
 
 def test_the_first_notebook_runs_to_its_end(tmp_path, monkeypatch):

@@ -22,19 +22,27 @@ RANKS = {
     "models": 2,
     "draw": 2,
     "figures": 3,
+    "session": 3,
+    "layers": 3,
+    "view": 0,
+    "pointer": 0,
+    "widget": 4,
 }
 
 DOORS = {
     "torch": {"lite", "embeddings", "models"},
     "segment_anything": {"lite", "models"},
     "timm": {"lite"},
-    "PIL": {"images"},
+    "PIL": {"images", "layers"},
     "skimage": {"images"},
     "urllib": {"images"},
-    "cv2": {"draw"},
+    "cv2": {"draw", "layers"},
     "matplotlib": {"figures"},
     "pooch": {"checkpoints"},
     "requests": {"checkpoints"},
+    "anywidget": {"pointer"},
+    "ipycanvas": {"widget"},
+    "ipywidgets": {"pointer", "widget"},
 }
 
 

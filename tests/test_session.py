@@ -1,0 +1,330 @@
+"""The session by property: whatever is done, undo and redo lead back and forth, and the JSON gives the same masks."""
+
+import json
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+
+from sam_nb import Masks, Prompt, load_image, session
+from sam_nb.session import Choice, Session
+
+HEIGHT, WIDTH = 48, 64
+
+
+class Disc:
+    """A model whose masks are discs around the points and whose logits tell how often they were fed back."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, prompt):
+        self.asked.append(prompt)
+        ys, xs = np.mgrid[:HEIGHT, :WIDTH]
+        lone = prompt.box is None and prompt.mask_input is None and len(prompt.points) == 1
+        places = [] if prompt.points is None else prompt.points[prompt.labels == 1]
+        bits = []
+        for radius in (12, 8, 4) if lone else (10,):
+            mask = np.zeros((HEIGHT, WIDTH), bool)
+            for x, y in places:
+                mask |= np.hypot(xs - x, ys - y) < radius
+            if prompt.box is not None:
+                x0, y0, x1, y1 = prompt.box
+                mask |= (xs >= x0) & (xs < x1) & (ys >= y0) & (ys < y1)
+            bits.append(mask)
+        fed = 0.0 if prompt.mask_input is None else float(prompt.mask_input.max())
+        logits = np.stack([np.full((8, 8), fed + 0.3 + index) for index in range(len(bits))]).astype(np.float32)
+        scores = np.array([0.5, 0.9, 0.7] if lone else [0.8], np.float32)
+        return Masks(np.stack(bits), scores, logits, "disc")
+
+
+@pytest.fixture
+def model():
+    return Disc()
+
+
+@pytest.fixture
+def sitting(model):
+    return Session(model, (HEIGHT, WIDTH), "disc")
+
+
+def act_at_random(sitting, rng):
+    """Do something that a user could do."""
+    x, y = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)
+    kind = rng.integers(11)
+    if kind < 4:
+        sitting.add_point(x, y, int(rng.random() < 0.7))
+    elif kind == 4:
+        sitting.set_box(x / 2, y / 2, x / 2 + 10, y / 2 + 10)
+    elif kind == 5 and sitting.masks is not None:
+        sitting.choose(int(rng.integers(len(sitting.masks))))
+    elif kind == 6:
+        sitting.new_object()
+    elif kind == 7:
+        sitting.delete(int(rng.integers(len(sitting.objects))))
+    elif kind == 8:
+        sitting.clear()
+    elif kind == 9:
+        sitting.select(int(rng.integers(len(sitting.objects))))
+    else:
+        sitting.rename(int(rng.integers(len(sitting.objects))), f"thing {rng.integers(10**6)}", "wheel")
+
+
+def all_masks(sitting):
+    answers = [sitting.answer(item) for item in sitting.objects]
+    return [None if answer is None else answer.mask for answer in answers]
+
+
+def assert_same_masks(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_undo_all_and_redo_all_lead_back(sitting, seed):
+    rng = np.random.default_rng(seed)
+    start = (sitting.objects, sitting.selected)
+    for _ in range(rng.integers(1, 40)):
+        act_at_random(sitting, rng)
+        for _ in range(rng.integers(0, 3)):
+            (sitting.undo if rng.random() < 0.7 else sitting.redo)()
+    while sitting.can_redo:
+        sitting.redo()
+    end, masks = (sitting.objects, sitting.selected), all_masks(sitting)
+    while sitting.can_undo:
+        sitting.undo()
+    assert sitting.objects == start[0]
+    while sitting.can_redo:
+        sitting.redo()
+    assert (sitting.objects, sitting.selected) == end
+    assert_same_masks(all_masks(sitting), masks)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_replay_gives_the_same_masks(sitting, seed):
+    rng = np.random.default_rng(100 + seed)
+    for _ in range(25):
+        act_at_random(sitting, rng)
+    again = Session(Disc(), (HEIGHT, WIDTH))
+    again.load_json(sitting.to_json())
+    assert (again.objects, again.selected) == (sitting.objects, sitting.selected)
+    assert_same_masks(all_masks(again), all_masks(sitting))
+    again.undo()
+    assert again.objects[0].steps == ()  # loading was one step, and it can be taken back
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_step_of_undo_gives_the_mask_of_then(sitting, seed):
+    rng = np.random.default_rng(200 + seed)
+    seen = [all_masks(sitting)]
+    while len(seen) < 12:
+        before = sitting.objects
+        sitting.add_point(rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), int(rng.random() < 0.7))
+        assert sitting.objects != before
+        seen.append(all_masks(sitting))
+    for expected in reversed(seen[:-1]):
+        sitting.undo()
+        assert_same_masks(all_masks(sitting), expected)
+
+
+def test_a_lone_click_takes_the_best_scored_of_three(sitting):
+    sitting.add_point(30, 20)
+    assert sitting.answer().index == 1
+    np.testing.assert_array_equal(sitting.mask, sitting.masks.bits[1])
+
+
+def test_further_clicks_feed_the_logits_of_the_chosen_mask_back(sitting, model):
+    sitting.add_point(30, 20)
+    sitting.choose(2)
+    sitting.add_point(40, 20)
+    assert sitting.mask is not None
+    assert model.asked[-1].mask_input.max() == np.float32(2.3)
+    assert model.asked[-1].points.tolist() == [[30, 20], [40, 20]]
+
+
+def test_a_box_starts_afresh_and_replaces_the_box_before(sitting, model):
+    sitting.add_point(30, 20)
+    sitting.set_box(5, 6, 20, 22)
+    sitting.set_box(7, 8, 21, 23)
+    assert sitting.mask is not None
+    assert model.asked[-1].mask_input is None
+    assert model.asked[-1].box.tolist() == [7, 8, 21, 23]
+    assert model.asked[-1].points.tolist() == [[30, 20]]
+
+
+def test_nothing_is_fed_back_after_a_new_object_a_clear_or_an_undo(sitting, model):
+    def asked_for_a_click():
+        sitting.add_point(30, 20)
+        assert sitting.mask is not None
+        return model.asked[-1]
+
+    asked_for_a_click()
+    sitting.clear()
+    sitting.add_point(31, 21)
+    assert sitting.mask is not None
+    assert model.asked[-1].mask_input is None
+    sitting.new_object()
+    assert asked_for_a_click().mask_input is None
+    sitting.undo()
+    sitting.add_point(33, 23)
+    assert sitting.mask is not None
+    assert model.asked[-1].mask_input is None
+
+
+def test_only_background_clicks_ask_nothing(sitting, model):
+    sitting.add_point(30, 20, 0)
+    assert sitting.mask is None
+    assert not model.asked
+    sitting.add_point(35, 20)
+    assert sitting.mask is not None
+    assert model.asked[-1].labels.tolist() == [0, 1]
+
+
+def test_what_was_asked_is_not_asked_again(sitting, model):
+    sitting.add_point(30, 20)
+    for _ in range(3):
+        assert sitting.mask is not None
+    sitting.add_point(35, 20)
+    sitting.undo()
+    assert sitting.mask is not None
+    assert len(model.asked) == 1
+
+
+def test_old_answers_are_forgotten_and_come_back_when_needed(sitting, model, monkeypatch):
+    monkeypatch.setattr(session, "KEPT_BYTES", 4 * HEIGHT * WIDTH)
+    masks = []
+    for x in range(8):
+        sitting.add_point(5 + 6 * x, 20)
+        masks.append(sitting.mask)
+    assert len(model.asked) == 8
+    for expected in reversed(masks):
+        np.testing.assert_array_equal(sitting.mask, expected)
+        sitting.undo()
+    assert len(model.asked) > 8
+    assert len(sitting._answers._kept) < 8
+
+
+def test_an_error_of_the_model_leaves_the_session_as_it_was(sitting):
+    def broken(prompt):
+        raise RuntimeError("out of memory")
+
+    sitting._answers._decode = broken
+    sitting.add_point(30, 20)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        sitting.mask  # noqa: B018
+    assert len(sitting.points) == 1
+    sitting.undo()
+    assert sitting.mask is None
+
+
+def test_listeners_hear_of_every_change(sitting):
+    heard = []
+    sitting.on_change(lambda: heard.append(len(sitting.points)))
+    sitting.add_point(30, 20)
+    sitting.undo()
+    sitting.undo()
+    sitting.redo()
+    sitting.select(0)
+    assert heard == [1, 0, 1, 1]
+
+
+def test_colours_differ_as_long_as_there_are_enough(sitting):
+    for x in range(7):
+        sitting.add_point(5 + x, 20)
+        sitting.new_object()
+    assert len({item.color for item in sitting.objects[:7]}) == 7
+    kept = sitting.objects[3].color
+    sitting.delete(1)
+    assert sitting.objects[2].color == kept
+
+
+def test_names_stay_different(sitting):
+    for x in range(3):
+        sitting.add_point(5 + x, 20)
+        sitting.new_object()
+    sitting.delete(0)
+    sitting.add_point(9, 9)
+    sitting.new_object()
+    names = [item.name for item in sitting.objects]
+    assert len(set(names)) == len(names)
+    with pytest.raises(ValueError, match=r"the name 'object 2' is taken"):
+        sitting.rename(1, "object 2")
+    with pytest.raises(ValueError, match="must not be empty"):
+        sitting.rename(1, "  ")
+
+
+def test_mistakes_are_told_and_change_nothing(sitting):
+    sitting.add_point(30, 20)
+    objects = sitting.objects
+    with pytest.raises(ValueError, match="far outside the picture"):
+        sitting.add_point(500, 20)
+    with pytest.raises(ValueError, match="labels: expected 1"):
+        sitting.add_point(30, 20, 2)
+    with pytest.raises(ValueError, match="reversed"):
+        sitting.set_box(20, 20, 10, 30)
+    with pytest.raises(ValueError, match="no mask 3: the last prompt got 3 masks"):
+        sitting.choose(3)
+    with pytest.raises(ValueError, match="no object 1: there are 1"):
+        sitting.select(1)
+    assert sitting.objects == objects
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.pop("objects"), "damaged: KeyError"),
+        (lambda record: record.update(sam_nb_session=99), "format 99"),
+        (lambda record: record["picture"].update(width=65), "a picture of 65x48, and this one has 64x48"),
+        (lambda record: record.update(selected=7), "selected object must exist"),
+        (lambda record: record["objects"][0]["steps"].append({"choose": 9}), "number of a mask"),
+        (lambda record: record["objects"][0]["steps"].append({"point": [900, 1], "label": 1}), "far outside"),
+        (lambda record: record["objects"][0].update(color=[1, 2]), "three numbers"),
+    ],
+)
+def test_a_damaged_session_is_refused_whole(sitting, change, message):
+    sitting.add_point(30, 20)
+    record = json.loads(sitting.to_json())
+    change(record)
+    fresh = Session(Disc(), (HEIGHT, WIDTH))
+    with pytest.raises(ValueError, match=message):
+        fresh.load_json(json.dumps(record))
+    assert not fresh.current.steps
+    with pytest.raises(ValueError, match="not JSON"):
+        fresh.load_json("{")
+    with pytest.raises(ValueError, match="no session"):
+        fresh.load_json('{"points": [[1, 2]]}')
+
+
+def test_a_choice_of_a_mask_that_is_not_there(sitting):
+    sitting.set_box(5, 5, 20, 20)
+    record = json.loads(sitting.to_json())
+    record["objects"][0]["steps"].append({"choose": 2})
+    sitting.load_json(json.dumps(record))
+    assert isinstance(sitting.current.steps[-1], Choice)
+    with pytest.raises(ValueError, match="chooses mask 2 of 1"):
+        sitting.mask  # noqa: B018
+
+
+def test_threads_share_one_answer(sitting, model):
+    sitting.add_point(30, 20)
+    threads = [threading.Thread(target=sitting.answer) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(model.asked) == 1
+
+
+def test_with_the_embedded_model(lite):
+    image = load_image("street")
+    sitting = Session.on(lite, image)
+    sitting.add_point(500, 375)
+    embedding = lite.encode(image)
+    np.testing.assert_array_equal(sitting.masks.bits, lite.decode(embedding, Prompt(points=[(500, 375)])).bits)
+    sitting.add_point(184, 359)
+    again = Session(partial(lite.decode, embedding), image.shape[:2], lite.name)
+    again.load_json(sitting.to_json())
+    np.testing.assert_array_equal(again.mask, sitting.mask)
+    assert json.loads(sitting.to_json())["model"] == "lite"

@@ -1,0 +1,353 @@
+"""The canvas under a real hand: JupyterLab in Chromium, mouse, finger and keyboard."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import lab
+import nbformat
+import pytest
+
+pytestmark = pytest.mark.usefixtures("need_chromium")
+
+SIZE = (683, 1024)  # height, width: the canvas shows it one to one
+
+# A model whose masks are known: a disc around each foreground point without those around background points, and the box.
+CELL = f"""
+import json, time
+import numpy as np
+from sam_nb import Masks, PromptCanvas
+H, W = {SIZE[0]}, {SIZE[1]}
+ys, xs = np.mgrid[:H, :W]
+class Discs:
+    name, wait, fails = "discs", 0.0, False
+    def encode(self, image, progress=None):
+        return "encoded"
+    def decode(self, embedding, prompt):
+        time.sleep(self.wait)
+        if self.fails:
+            raise RuntimeError("the model has <no> memory left")
+        mask = np.zeros((H, W), bool)
+        points = [] if prompt.points is None else zip(prompt.points, prompt.labels)
+        for (x, y), label in sorted(points, key=lambda pair: -pair[1]):
+            near = np.hypot(xs - x, ys - y) < (60 if label else 30)
+            mask = mask | near if label else mask & ~near
+        if prompt.box is not None:
+            x0, y0, x1, y1 = prompt.box
+            mask |= (xs >= x0) & (xs <= x1) & (ys >= y0) & (ys <= y1)
+        lone = prompt.box is None and prompt.mask_input is None and len(prompt.points) == 1
+        bits = np.stack([mask] * (3 if lone else 1))
+        scores = np.array([0.5, 0.9, 0.7] if lone else [0.8], np.float32)
+        return Masks(bits, scores, np.full((len(bits), 256, 256), 0.3, np.float32), "discs")
+sam = Discs()
+image = np.full((H, W, 3), 90, np.uint8)
+canvas = PromptCanvas(sam, image, hover=False)
+canvas
+"""
+FILLERS = [nbformat.v4.new_markdown_cell("one line\n\n" * 40)]
+FILL = (60, 117, 172)  # half of PALETTE's blue over the grey picture
+
+
+def write_notebook(path):
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(CELL), *FILLERS]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+class Hand:
+    """What a person sees and does on the canvas."""
+
+    def __init__(self, page):
+        self.page = page
+        self.layers = page.locator(".jp-OutputArea canvas").first
+
+    def start(self):
+        lab.run_all_cells(self.page, timeout=120)
+        self.layers.wait_for()
+        self.wait_until_still()
+        self.wait_for_status("is ready")
+
+    def wait_until_still(self):
+        """Wait until the notebook has stopped moving the canvas about."""
+        before, equal = None, 0
+        self.layers.scroll_into_view_if_needed()
+        while equal < 4:
+            box = self.layers.bounding_box()
+            equal = equal + 1 if box == before else 0
+            before = box
+            time.sleep(0.05)
+
+    def place(self, x, y):
+        """Return where on the page a pixel of the picture is."""
+        box = self.layers.bounding_box()
+        return box["x"] + (x + 0.5) * box["width"] / SIZE[1], box["y"] + (y + 0.5) * box["height"] / SIZE[0]
+
+    def click(self, x, y, **options):
+        self.page.mouse.click(*self.place(x, y), **options)
+
+    def drag(self, start, end, steps=6):
+        self.page.mouse.move(*self.place(*start))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.place(*end), steps=steps)
+        self.page.mouse.up()
+
+    def color(self, x, y):
+        """Return the colour that all layers together have at a pixel."""
+        return self.layers.evaluate(
+            "(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3)", [x, y]
+        )
+
+    def wait_for(self, x, y, masked, seconds=10):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            near = all(abs(a - b) < 12 for a, b in zip(self.color(x, y), FILL, strict=True))
+            if near == masked:
+                return
+            time.sleep(0.02)
+        pytest.fail(f"the pixel ({x}, {y}) is {self.color(x, y)}; expected {'a mask' if masked else 'no mask'}")
+
+    def ask(self, expression):
+        """Return the value of a Python expression in the kernel."""
+        printed = self.page.evaluate(
+            """async (code) => {
+                const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                const future = kernel.requestExecute({ code, store_history: false });
+                let text = '';
+                future.onIOPub = (m) => { text += m.content.text ?? m.content.evalue ?? ''; };
+                await future.done;
+                return text;
+            }""",
+            f"print(json.dumps({expression}))",
+        )
+        return json.loads(printed)
+
+    def points(self):
+        return [tuple(point) for point in self.ask("[[p.x, p.y, p.label] for p in canvas.session.points]")]
+
+    def status(self):
+        return self.page.locator(".jp-OutputArea .widget-html").first.inner_text()
+
+    def wait_for_status(self, text, seconds=20):
+        deadline = time.monotonic() + seconds
+        while text not in self.status():
+            if time.monotonic() > deadline:
+                pytest.fail(f"the status line says {self.status()!r}, expected {text!r}")
+            time.sleep(0.05)
+
+    def fresh(self):
+        self.ask(
+            "[setattr(sam, 'wait', 0.0), setattr(sam, 'fails', False), canvas._fit(), setattr(canvas._hover, 'value', False), setattr(canvas._mode, 'value', 'include'), [canvas.session.delete(0) for _ in canvas.session.objects]] and 0"
+        )
+        self.wait_for_status("is ready")
+        self.wait_until_still()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    work = tmp_path_factory.mktemp("jupyter")
+    (work / "notebooks").mkdir()
+    write_notebook(work / "notebooks" / "canvas.ipynb")
+    with lab.jupyter_lab(work / "notebooks", work) as served:
+        yield served
+
+
+@pytest.fixture(scope="module", params=[{}, {"device_scale_factor": 2, "narrow": True}], ids=["plain", "narrow-hidpi"])
+def opened(server, request):
+    options = dict(request.param)
+    narrow = options.pop("narrow", False)
+    with lab.chromium_page(has_touch=True, **options) as page:
+        if narrow:
+            page.set_viewport_size({"width": 760, "height": 900})
+        problems = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        lab.open_notebook(page, *server, "canvas.ipynb")
+        hand = Hand(page)
+        hand.start()
+        yield hand
+        if folder := os.environ.get("SAM_NB_SCREENSHOTS"):
+            page.screenshot(path=Path(folder) / f"canvas-{'narrow' if narrow else 'plain'}.png")
+        assert not problems
+
+
+@pytest.fixture
+def hand(opened):
+    opened.fresh()
+    return opened
+
+
+def near(points, expected, tolerance=1.5):
+    assert len(points) == len(expected), points
+    for (x, y, label), (ex, ey, expected_label) in zip(points, expected, strict=True):
+        assert label == expected_label
+        assert abs(x - ex) <= tolerance, (points, expected)
+        assert abs(y - ey) <= tolerance, (points, expected)
+
+
+def test_left_right_and_shift(hand):
+    hand.click(500, 300)
+    hand.wait_for(530, 300, masked=True)
+    hand.click(540, 300, button="right")
+    hand.wait_for(530, 300, masked=False)
+    hand.page.keyboard.down("Shift")
+    hand.click(470, 330)
+    hand.page.keyboard.up("Shift")
+    hand.wait_for(480, 330, masked=False)
+    near(hand.points(), [(500, 300, 1), (540, 300, 0), (470, 330, 0)])
+    assert hand.page.locator(".lm-Menu").count() == 0
+
+
+def test_drag_draws_a_box(hand):
+    hand.drag((300, 200), (420, 330))
+    hand.wait_for(310, 320, masked=True)
+    box = hand.ask("[canvas.session.box.x0, canvas.session.box.y0, canvas.session.box.x1, canvas.session.box.y1]")
+    assert box == pytest.approx([300, 200, 420, 330], abs=1.5)
+
+
+def test_a_drag_that_leaves_the_canvas_ends_at_its_edge(hand):
+    hand.drag((900, 500), (1200, 600))
+    hand.wait_for(1000, 590, masked=True)
+    box = hand.ask("[canvas.session.box.x0, canvas.session.box.y0, canvas.session.box.x1, canvas.session.box.y1]")
+    assert box == pytest.approx([900, 500, 1023, 600], abs=1.5)
+
+
+def test_a_drag_backwards_is_the_same_box(hand):
+    hand.drag((420, 330), (300, 200))
+    hand.wait_for(310, 320, masked=True)
+
+
+def test_the_modes_do_the_same_for_a_finger(hand):
+    hand.page.touchscreen.tap(*hand.place(500, 300))
+    hand.wait_for(530, 300, masked=True)
+    hand.page.get_by_role("button", name="Exclude").click()
+    hand.page.touchscreen.tap(*hand.place(540, 300))
+    hand.wait_for(530, 300, masked=False)
+    near(hand.points(), [(500, 300, 1), (540, 300, 0)])
+
+
+def test_keys_undo_redo_next_new_and_delete(hand):
+    hand.click(500, 300)
+    hand.wait_for(530, 300, masked=True)
+    cells = "() => window.jupyterapp.shell.currentWidget.content.model.cells.length"
+    before = hand.page.evaluate(cells)
+    hand.wait_for_status("mask 2 of 3")
+    hand.page.keyboard.press("m")
+    hand.wait_for_status("mask 3 of 3")
+    hand.page.keyboard.press("z")
+    hand.page.keyboard.press("z")
+    hand.wait_for(530, 300, masked=False)
+    hand.page.keyboard.press("Control+Shift+z")
+    hand.wait_for(530, 300, masked=True)
+    hand.page.keyboard.press("n")
+    hand.wait_for_status("is ready")
+    assert hand.ask("len(canvas.session.objects)") == 2
+    hand.page.keyboard.press("Delete")
+    hand.wait_for_status("object 1")
+    assert hand.ask("len(canvas.session.objects)") == 1
+    assert hand.page.evaluate(cells) == before
+
+
+def test_the_keyboard_leaves_the_canvas(hand):
+    focused = "() => document.activeElement.getAttribute('role')"
+    hand.click(500, 300)
+    assert hand.page.evaluate(focused) == "application"
+    hand.page.keyboard.press("Tab")
+    assert hand.page.evaluate(focused) != "application"
+    hand.click(500, 300)
+    hand.page.keyboard.press("Escape")
+    assert hand.page.evaluate(focused) != "application"
+
+
+def test_the_wheel_scrolls_the_notebook(hand):
+    top = hand.layers.bounding_box()["y"]
+    hand.page.mouse.move(*hand.place(500, 300))
+    hand.page.mouse.wheel(0, 200)
+    deadline = time.monotonic() + 5
+    while hand.layers.bounding_box()["y"] > top - 50:
+        assert time.monotonic() < deadline, "the notebook did not scroll"
+        time.sleep(0.05)
+
+
+def test_zoomed_clicks_land_where_they_are_seen(hand):
+    x, y = hand.place(700, 200)
+    hand.page.mouse.move(x, y)
+    hand.page.keyboard.down("Control")
+    for _ in range(4):
+        hand.page.mouse.wheel(0, -100)
+    hand.page.keyboard.up("Control")
+    deadline = time.monotonic() + 5
+    while hand.ask("canvas.view.scale") < 2.4:
+        assert time.monotonic() < deadline, "the picture did not come closer"
+        time.sleep(0.05)
+    hand.page.mouse.click(x, y)
+    hand.wait_for(700 - 30, 200, masked=True)
+    near(hand.points(), [(700, 200, 1)], tolerance=2)
+
+
+def test_the_preview_follows_the_mouse(hand):
+    hand.ask("setattr(canvas._hover, 'value', True)")
+    hand.page.mouse.move(*hand.place(200, 200))
+    hand.page.mouse.move(*hand.place(600, 400), steps=20)
+    deadline = time.monotonic() + 5
+    while hand.color(640, 400) == [90, 90, 90]:
+        assert time.monotonic() < deadline, "no preview"
+        time.sleep(0.02)
+    assert hand.color(250, 200) == [90, 90, 90]
+    assert hand.points() == []
+    hand.page.mouse.move(10, 10)
+    while hand.color(640, 400) != [90, 90, 90]:
+        assert time.monotonic() < deadline, "the preview stayed"
+        time.sleep(0.02)
+
+
+def test_the_preview_never_falls_behind(hand):
+    hand.ask("[setattr(sam, 'wait', 0.15), setattr(canvas._hover, 'value', True)] and 0")
+    for sweep in range(3):
+        hand.page.mouse.move(*hand.place(100 + 10 * sweep, 100), steps=30)
+        hand.page.mouse.move(*hand.place(900, 500), steps=30)
+    stopped = time.monotonic()
+    while hand.color(930, 500) == [90, 90, 90]:
+        assert time.monotonic() < stopped + 2, "the preview is behind the mouse"
+        time.sleep(0.02)
+
+
+def test_fast_clicks_all_count(hand):
+    hand.ask("setattr(sam, 'wait', 0.1)")
+    places = [(100 + 80 * index, 300, 1) for index in range(10)]
+    for x, y, _ in places:
+        hand.click(x, y)
+    hand.wait_for(100 + 80 * 9 + 30, 300, masked=True, seconds=20)
+    near(hand.points(), places)
+
+
+def test_a_failing_model_is_told_and_the_canvas_lives_on(hand):
+    hand.ask("setattr(sam, 'fails', True)")
+    hand.click(444, 333)  # nowhere that was answered before
+    hand.wait_for_status("RuntimeError: the model has <no> memory left")
+    if folder := os.environ.get("SAM_NB_SCREENSHOTS"):
+        hand.page.screenshot(path=Path(folder) / "canvas-failing.png")
+    hand.ask("setattr(sam, 'fails', False)")
+    hand.click(470, 333)
+    hand.wait_for(510, 333, masked=True)
+
+
+def test_a_reloaded_page_shows_the_same(hand, server):
+    hand.click(500, 300)
+    hand.wait_for(530, 300, masked=True)
+    hand.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    hand.page.wait_for_timeout(1000)
+    hand.page.reload()
+    hand.page.wait_for_function(
+        "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+    )
+    hand.layers.wait_for()
+    hand.wait_until_still()
+    hand.wait_for(530, 300, masked=True)
+    hand.click(700, 300)
+    hand.wait_for(730, 300, masked=True)
+
+
+def test_a_lost_kernel_is_told(hand):
+    hand.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+    hand.page.get_by_text("The kernel was restarted").first.wait_for(timeout=20000)
+    hand.start()
