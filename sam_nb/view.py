@@ -41,7 +41,8 @@ class View:
         Small pictures are enlarged, at most four times.
         """
         scale = min(most_height / height, most_width / width, 4.0)
-        return cls(height, width, max(1, round(height * scale)), max(1, round(width * scale)), scale)
+        canvas = cls(height, width, max(1, round(height * scale)), max(1, round(width * scale)), scale)
+        return canvas.whole()
 
     @property
     def fitting(self):

@@ -91,6 +91,7 @@ class PromptCanvas(ipywidgets.VBox):
     """
 
     def __init__(self, sam, image, *, truth=None, hover=None):
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sam-nb")
         self.sam = sam
         self.image = load_image(image)
         height, width = self.image.shape[:2]
@@ -109,7 +110,6 @@ class PromptCanvas(ipywidgets.VBox):
         self._progress = 0.0
         self._is_quick = None  # whether decoding is, once it was tried
         self._listing = False  # the buttons are being set by the session, not by a hand
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sam-nb")
         self._build(hover)
         self.session.on_change(self._changed)
         self._request("answer")

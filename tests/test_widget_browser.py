@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("need_chromium")
 
 SIZE = (683, 1024)  # height, width: the canvas shows it one to one
 
-# A model whose masks are known: a disc around each foreground point without those around background points, and the box.
+# A model whose masks are known: a disc around each foreground point, holes for background points, and the box.
 CELL = f"""
 import json, time
 import numpy as np
@@ -43,6 +43,12 @@ class Discs:
 sam = Discs()
 image = np.full((H, W, 3), 90, np.uint8)
 canvas = PromptCanvas(sam, image, hover=False)
+def fresh():
+    sam.wait, sam.fails = 0.0, False
+    canvas._fit()
+    canvas._hover.value, canvas._mode.value = False, "include"
+    for _ in canvas.session.objects:
+        canvas.session.delete(0)
 canvas
 """
 FILLERS = [nbformat.v4.new_markdown_cell("one line\n\n" * 40)]
@@ -136,9 +142,7 @@ class Hand:
             time.sleep(0.05)
 
     def fresh(self):
-        self.ask(
-            "[setattr(sam, 'wait', 0.0), setattr(sam, 'fails', False), canvas._fit(), setattr(canvas._hover, 'value', False), setattr(canvas._mode, 'value', 'include'), [canvas.session.delete(0) for _ in canvas.session.objects]] and 0"
-        )
+        self.ask("fresh()")
         self.wait_for_status("is ready")
         self.wait_until_still()
 

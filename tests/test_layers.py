@@ -1,0 +1,90 @@
+"""What the browser is sent, decoded again."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_nb.draw import BOX, NEGATIVE, POSITIVE
+from sam_nb.layers import MOST_OBJECTS, jpeg, masks_file, picture_file, snapshot
+from sam_nb.session import Box, Point
+from sam_nb.view import View
+
+RED, BLUE = (200, 10, 20), (10, 20, 220)
+
+
+def decoded(file):
+    return np.array(Image.open(io.BytesIO(file)).convert("RGBA"))
+
+
+@pytest.fixture
+def view():
+    return View(60, 90, 60, 90, 1.0)
+
+
+def test_a_mask_comes_through_exactly(blob, view):
+    layer = decoded(masks_file([(blob, RED)], view, 0.5))
+    assert layer.shape == (60, 90, 4)
+    visible = layer[..., 3] > 0
+    # The outline is drawn on the mask's own border pixels, a little wide.
+    assert not (blob & ~visible).any()
+    assert np.count_nonzero(visible & ~blob) < 0.2 * blob.sum()
+    assert (layer[visible][:, :3] == RED).all()
+    assert layer[40, 25, 3] == 128
+    assert layer[40, 25 - 15 + 1, 3] == 255
+
+
+def test_holes_stay_holes(blob, view):
+    blob[38:43, 20:30] = False
+    layer = decoded(masks_file([(blob, RED)], view, 0.5))
+    assert layer[40, 25, 3] == 0
+
+
+def test_later_masks_lie_on_top(blob, view):
+    other = np.zeros_like(blob)
+    other[36:45, 20:60] = True
+    layer = decoded(masks_file([(blob, RED), (other, BLUE)], view, 0.5))
+    assert tuple(layer[40, 27, :3]) == BLUE
+    assert tuple(layer[47, 25, :3]) == RED
+
+
+def test_many_objects_fit_into_the_palette(blob, view):
+    painted = [(np.roll(blob, index, axis=1), (index, 0, 0)) for index in range(MOST_OBJECTS + 20)]
+    assert decoded(masks_file(painted, view, 0.5)).any()
+
+
+def test_no_masks_are_nothing(view):
+    assert not decoded(masks_file([], view, 0.5)).any()
+
+
+def test_from_close_by_a_pixel_is_a_square(blob):
+    view = View(60, 90, 120, 180, 8.0, left=15, top=32)
+    layer = decoded(masks_file([(blob, RED)], view, 0.5))
+    visible = layer[..., 3] > 0
+    expected = blob[32:47, 15:37].repeat(8, axis=0).repeat(8, axis=1)[:120, :176]
+    # The outline is about a pixel wide on the canvas.
+    assert np.count_nonzero(visible[:, :176] ^ expected) < 0.04 * expected.size
+
+
+def test_the_picture_in_view(photo):
+    whole = decoded(picture_file(photo, View(300, 451, 150, 226, 0.5)))[..., :3]
+    assert whole.shape == (150, 226, 3)
+    blocks = photo[:300, :450].reshape(150, 2, 225, 2, 3).mean((1, 3))
+    assert np.abs(whole[:, :225].astype(float) - blocks).mean() < 4
+    close = decoded(picture_file(photo, View(300, 451, 240, 320, 8.0, left=100, top=60)))[..., :3]
+    part = photo[60:90, 100:140].repeat(8, axis=0).repeat(8, axis=1)
+    assert np.abs(close.astype(float) - part).mean() < 4
+
+
+def test_the_snapshot_shows_everything(blob, view):
+    image = np.full((60, 90, 3), 100, np.uint8)
+    points = [Point(70, 20, 1), Point(25, 40, 0)]
+    picture = snapshot(image, view, painted=[(blob, RED)], points=points, box=Box(50, 5, 85, 50), opacity=0.5)
+    assert picture.shape == (60, 90, 3)
+    assert tuple(picture[40, 38]) == (150, 55, 60)  # the mask at half strength
+    assert tuple(picture[55, 5]) == (100, 100, 100)
+    assert tuple(picture[20, 64]) == POSITIVE
+    assert tuple(picture[47, 25]) == NEGATIVE or tuple(picture[40, 19]) == NEGATIVE
+    assert tuple(picture[30, 85]) == BOX
+    assert jpeg(picture)[:2] == b"\xff\xd8"

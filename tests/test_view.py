@@ -1,0 +1,60 @@
+"""Where things are on the canvas and in the picture: there and back, and where they stay while coming closer."""
+
+import numpy as np
+import pytest
+
+from sam_nb.view import View
+
+
+@pytest.mark.parametrize(("height", "width"), [(648, 1152), (3000, 4000), (4000, 900), (60, 90), (1, 500)])
+def test_a_whole_picture_fits(height, width):
+    view = View.fit(height, width, 720, 1024)
+    assert view.canvas_width <= 1024
+    assert view.canvas_height <= 720
+    assert view.scale <= 4
+    assert view.canvas_width / view.canvas_height == pytest.approx(width / height, rel=0.02) or min(height, width) < 5
+
+
+def test_corners_and_centres():
+    view = View.fit(300, 600, 600, 1200)
+    assert view.scale == 2
+    assert view.to_picture(0, 0) == (-0.5, -0.5)
+    assert view.to_picture(1, 1) == (0, 0)  # the centre of a pixel that covers four of the canvas
+    assert view.to_canvas(599, 299) == (1199, 599)
+    assert view.clamped(-3, 400) == (0, 299)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_there_and_back_and_still_there_after_coming_closer(seed):
+    rng = np.random.default_rng(seed)
+    view = View.fit(int(rng.integers(50, 3000)), int(rng.integers(50, 3000)), 720, 1024)
+    for _ in range(12):
+        x, y = rng.uniform(0, view.canvas_width), rng.uniform(0, view.canvas_height)
+        place = view.to_picture(x, y)
+        np.testing.assert_allclose(view.to_canvas(*place), (x, y), atol=1e-6)
+        if rng.random() < 0.5:
+            closer = view.zoomed(1.25, x, y)
+            np.testing.assert_allclose(closer.to_canvas(*place), (x, y), atol=1e-6)
+            view = closer
+        else:
+            view = view.moved(*rng.uniform(-300, 300, 2)).zoomed(rng.uniform(0.5, 1.5), x, y)
+        corners = view.to_picture(0, 0), view.to_picture(view.canvas_width, view.canvas_height)
+        slack = 1.5 / view.fitting + 0.5  # the canvas has whole pixels
+        assert min(corners[0]) >= -0.5 - 1e-6
+        assert corners[1][0] <= view.width + slack
+        assert corners[1][1] <= view.height + slack
+
+
+def test_farther_than_the_whole_picture_is_the_whole_picture():
+    view = View.fit(648, 1152, 720, 1024)
+    near = view.zoomed(3, 200, 100).moved(-50, 20)
+    assert near != view
+    assert near.zoomed(0.01, 7, 7) == view.whole()
+
+
+def test_the_affine_map_is_the_same_geometry():
+    view = View.fit(648, 1152, 720, 1024).zoomed(2.5, 300, 200)
+    matrix = view.affine()
+    for x, y in ((0, 0), (400.25, 77), (1151, 647)):
+        cx, cy = view.to_canvas(x, y)
+        np.testing.assert_allclose(matrix @ (x, y, 1), (cx - 0.5, cy - 0.5))
