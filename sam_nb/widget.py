@@ -14,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -21,6 +22,7 @@ from ipycanvas import MultiCanvas, hold_canvas
 
 from sam_nb.draw import BOX as BOX_COLOR
 from sam_nb.draw import NEGATIVE, POSITIVE
+from sam_nb.export import Segment, save_segments
 from sam_nb.images import load_image
 from sam_nb.layers import jpeg, masks_file, picture_file, snapshot
 from sam_nb.masks import iou
@@ -94,6 +96,7 @@ class PromptCanvas(ipywidgets.VBox):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sam-nb")
         self.sam = sam
         self.image = load_image(image)
+        self._picture_name = str(image) if isinstance(image, str | Path) else "picture"
         height, width = self.image.shape[:2]
         self._truths = {"": truth} if isinstance(truth, np.ndarray) else dict(truth or {})
         for name, mask in self._truths.items():
@@ -173,6 +176,23 @@ class PromptCanvas(ipywidgets.VBox):
             opacity=self._opacity.value,
         )
 
+    def save(self, folder="segments", overwrite=False):
+        """Write masks, cut-outs, COCO JSON and the session into a folder; see `sam_nb.save_segments`.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder.
+        """
+        answered = [(item, self.session.answer(item)) for item in self.session.objects]
+        segments = [
+            Segment(answer.mask, item.name, item.category, float(answer.masks.scores[answer.index]))
+            for item, answer in answered
+            if answer is not None
+        ]
+        about = {"prompts": self.session.to_json(), "picture": self._picture_name, "model": self.sam.name}
+        return save_segments(segments, self.image, folder, **about, overwrite=overwrite)
+
     def close(self):
         """Take the canvas off the page and end its thread."""
         self._thread.shutdown(wait=False)
@@ -243,6 +263,9 @@ class PromptCanvas(ipywidgets.VBox):
         self._hover.layout = ipywidgets.Layout(width="auto")
         self._hover_asked = hover
         self._hover.observe(lambda _: self._hover_changed(), "value")
+        self._folder = ipywidgets.Text("segments", description="save to", continuous_update=False)
+        self._folder.layout = ipywidgets.Layout(width="240px")
+        self._save = button("Save", "download", "masks, cut-outs, COCO JSON and the clicks as JSON", self._save_pressed)
         self._rows = ipywidgets.VBox()
         self._pool = []
         self._status = ipywidgets.HTML()
@@ -256,6 +279,7 @@ class PromptCanvas(ipywidgets.VBox):
                 self._status,
                 ipywidgets.Box([self._chooser, self._opacity, self._hover], layout=row),
                 self._rows,
+                ipywidgets.Box([self._folder, self._save], layout=row),
                 self._pointer,
             ]
         )
@@ -347,6 +371,10 @@ class PromptCanvas(ipywidgets.VBox):
     def _choice_changed(self):
         if self._chooser.value is not None and not self._listing:
             self.choose(self._chooser.value)
+
+    def _save_pressed(self):
+        folder = self.save(self._folder.value.strip() or "segments")
+        self._tell(f"saved in {folder}: masks, cutouts, coco.json, prompts.json")
 
     def _mode_changed(self):
         self._pointer.touch_draws = self._mode.value in (BOX, MOVE)

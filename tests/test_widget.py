@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ipycanvas import Canvas
 from ipycanvas import canvas as ipycanvas_module
+from pycocotools.coco import COCO
 
 from sam_nb import Masks, Prompt, PromptCanvas, load_image, load_truth, segment, widget
 
@@ -256,6 +257,29 @@ def test_a_picture_stands_in_where_no_kernel_answers(canvas):
     shown = canvas.snapshot()
     x, y = canvas.view.to_canvas(100, 60)
     np.testing.assert_allclose(shown[round(y), round(x)], (60, 117, 172), atol=1)
+
+
+def test_saving(canvas, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    canvas._save.click()
+    assert status(canvas) == "ValueError: nothing to save: there is no mask yet"
+    click(canvas, 100, 80)
+    canvas.new_object()
+    canvas._save.click()
+    assert status(canvas).startswith("saved in segments: masks")
+    assert (tmp_path / "segments" / "masks" / "object_1.png").exists()
+    canvas._save.click()
+    assert "'segments' exists already: choose another folder" in status(canvas)
+    again = PromptCanvas(canvas.sam, canvas.image, hover=False)
+    again.session.load_json((tmp_path / "segments" / "prompts.json").read_text(encoding="utf-8"))
+    np.testing.assert_array_equal(
+        again.session.answer(again.session.objects[0]).mask, mask_in_coco(tmp_path / "segments")
+    )
+
+
+def mask_in_coco(folder):
+    coco = COCO(folder / "coco.json")
+    return coco.annToMask(coco.loadAnns([1])[0])
 
 
 def test_clicks_make_no_new_widgets(canvas):
