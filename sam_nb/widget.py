@@ -33,6 +33,7 @@ from sam_nb.session import Session
 from sam_nb.view import View
 
 MOST_WIDTH, MOST_HEIGHT = 1024, 720  # of the canvas, in its pixels
+PLACEHOLDER_WIDTH = 768  # of the picture that stands in for the canvas: it is saved with the notebook
 SMALLEST_BOX = 4  # canvas pixels; a shorter drag is a click with a trembling hand
 HOVER_LIMIT = 0.1  # seconds a decoding may take for the preview to be on by default
 ZOOM = 1.25
@@ -162,14 +163,15 @@ class PromptCanvas(ipywidgets.VBox):
         """The current object's mask, HxW bool, or None."""
         return self.session.mask
 
-    def snapshot(self):
-        """Return what the canvas shows when the whole picture is seen, HxWx3 uint8 in the canvas's size."""
+    def snapshot(self, most_width=MOST_WIDTH):
+        """Return what the canvas shows when the whole picture is seen, HxWx3 uint8 RGB, at most so many pixels wide."""
+        height, width = self.image.shape[:2]
         objects = self.session.objects
         painted = _painted(objects, [self.session.answer(item) for item in objects])
         session = self.session
         return snapshot(
             self.image,
-            self.view.whole(),
+            View.fit(height, width, MOST_HEIGHT, most_width),
             painted=painted,
             points=session.points,
             box=session.box,
@@ -205,7 +207,7 @@ class PromptCanvas(ipywidgets.VBox):
         # Where no kernel answers (a saved notebook, nbviewer, GitHub) a picture stands in for the canvas.
         bundle = super()._repr_mimebundle_(**options)
         data = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-        data["image/jpeg"] = base64.b64encode(jpeg(self.snapshot())).decode("ascii")
+        data["image/jpeg"] = base64.b64encode(jpeg(self.snapshot(PLACEHOLDER_WIDTH))).decode("ascii")
         return data
 
     # The parts -------------------------------------------------------------------------------------------
