@@ -32,7 +32,7 @@ from sam_nb.prompts import Prompt
 from sam_nb.session import Session
 from sam_nb.view import View
 
-MOST_WIDTH, MOST_HEIGHT = 1024, 720  # of the canvas, in its pixels
+MOST_WIDTH, MOST_HEIGHT = 1024, 640  # of the canvas, in its pixels
 PLACEHOLDER_WIDTH = 768  # of the picture that stands in for the canvas: it is saved with the notebook
 SMALLEST_BOX = 4  # canvas pixels; a shorter drag is a click with a trembling hand
 HOVER_LIMIT = 0.1  # seconds a decoding may take for the preview to be on by default
@@ -241,7 +241,7 @@ class PromptCanvas(ipywidgets.VBox):
             return made
 
         self._mode = ipywidgets.ToggleButtons(
-            options=[("Include", INCLUDE), ("Exclude", EXCLUDE), ("Box", BOX), ("Move", MOVE)],
+            options=[("Include ", INCLUDE), ("Exclude ", EXCLUDE), ("Box ", BOX), ("Move ", MOVE)],
             icons=["plus", "times", "square-o", "arrows"],
             tooltips=["a click belongs to the object", "a click does not", "drag a box", "drag the picture"],
             style=ipywidgets.ToggleButtonsStyle(button_width="auto"),
@@ -277,8 +277,8 @@ class PromptCanvas(ipywidgets.VBox):
         super().__init__(
             [
                 ipywidgets.Box([self._mode, self._undo, self._redo, self._clear, self._new, *zoom], layout=row),
-                stage,
                 self._status,
+                stage,
                 ipywidgets.Box([self._chooser, self._opacity, self._hover], layout=row),
                 self._rows,
                 ipywidgets.Box([self._folder, self._save], layout=row),

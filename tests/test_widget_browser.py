@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.usefixtures("need_chromium")
 
-SIZE = (683, 1024)  # height, width: the canvas shows it one to one
+SIZE = (640, 1024)  # height, width: the canvas shows it one to one
 
 # A model whose masks are known: a disc around each foreground point, holes for background points, and the box.
 CELL = f"""

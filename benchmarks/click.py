@@ -1,0 +1,191 @@
+"""From the click to the mask on the screen, in JupyterLab in a real browser: ``python benchmarks/click.py``.
+
+Prints a table: time from pointer-down to changed pixels, bytes sent to the page for each click, how late the last
+preview is when the mouse stops, and the kernel's memory before and after a thousand clicks. Needs Chromium and Linux;
+traffic stays on 127.0.0.1.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import lab
+
+CELL = """
+import json, os
+from sam_nb import load_image, load_sam, segment
+import cv2
+sam = load_sam({model!r})
+image = cv2.resize(load_image("street"), (1024, 640), interpolation=cv2.INTER_AREA)
+canvas = segment(image, sam, hover=False)
+def memory():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+canvas
+"""
+
+# Milliseconds from the next pointer-down until a pixel changes.
+UNTIL_CHANGED = """
+(canvas, [x, y]) => {
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    const look = () => context.getImageData(x, y, 1, 1).data.join();
+    const before = look();
+    window.answer = undefined;
+    const start = () => {
+        const from = performance.now();
+        const check = () => {
+            const passed = performance.now() - from;
+            if (look() !== before) window.answer = passed;
+            else if (passed > 10000) window.answer = null;
+            else setTimeout(check, 2);
+        };
+        check();
+    };
+    canvas.addEventListener('pointerdown', start, { once: true, capture: true });
+}
+"""
+
+# Milliseconds until the surroundings of a place change for the last time, watched for a second.
+UNTIL_STILL = """
+(canvas, [x, y]) => new Promise((resolve) => {
+    const context = canvas.getContext('2d', { willReadFrequently: true });
+    const look = () => context.getImageData(x - 100, y - 100, 200, 200).data.join();
+    const from = performance.now();
+    let before = look();
+    let last = 0;
+    const check = () => {
+        const passed = performance.now() - from;
+        const now = look();
+        if (now !== before) last = passed;
+        before = now;
+        if (passed > 1000) resolve(last);
+        else setTimeout(check, 5);
+    };
+    check();
+})
+"""
+
+
+def ask(page, expression):
+    """Return the value of a Python expression in the kernel."""
+    text = page.evaluate(
+        """async (code) => {
+            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+            const future = kernel.requestExecute({ code, store_history: false });
+            let text = '';
+            future.onIOPub = (m) => { text += m.content.text ?? ''; };
+            await future.done;
+            return text;
+        }""",
+        f"print(json.dumps({expression}))",
+    )
+    return json.loads(text)
+
+
+def click_and_wait(page, layers, place, watched):
+    """Click on a place of the page; return the milliseconds until a watched pixel of the canvas changed, or None."""
+    layers.evaluate(UNTIL_CHANGED, watched)
+    page.mouse.click(*place)
+    page.wait_for_function("() => window.answer !== undefined")
+    return page.evaluate("() => window.answer")
+
+
+def measure(page, clicks, storm):
+    """Return the table's rows, (name, value)."""
+    layers = page.locator(".jp-OutputArea canvas").first
+    layers.scroll_into_view_if_needed()
+    time.sleep(1)
+    box = layers.bounding_box()
+
+    def at(x, y):
+        return box["x"] + x * box["width"] / 1024, box["y"] + y * box["height"] / 640
+
+    received = []
+    page.sockets_heard.append(received)
+    places = [(120 + 83 * n % 800, 90 + 57 * n % 460) for n in range(clicks)]
+    times, sizes = [], []
+    for x, y in places:
+        ask(page, "canvas.clear()")
+        page.wait_for_timeout(150)
+        received.clear()
+        # The marker is drawn at once; the mask is looked for beside it.
+        took = click_and_wait(page, layers, at(x, y), [x + 14, y])
+        page.wait_for_timeout(150)
+        if took is not None:
+            times.append(took)
+            sizes.append(sum(received))
+    ask(page, "[canvas.clear(), setattr(canvas._hover, 'value', True)] and 0")
+    hovers = []
+    for n in range(10):
+        page.mouse.move(*at(100, 60))
+        page.mouse.move(*at(330 + 3 * n, 430), steps=25)
+        hovers.append(layers.evaluate(UNTIL_STILL, [330 + 3 * n, 430]))
+    ask(page, "[setattr(canvas._hover, 'value', False), canvas.clear()] and 0")
+    before = ask(page, "memory()")
+    for n in range(storm):
+        x, y = places[n % len(places)]
+        page.mouse.click(*at(x, y))
+        if n % 10 == 9:
+            while ask(page, "canvas._task is not None and not canvas._task.done()"):
+                pass
+            page.keyboard.press("Escape")
+            ask(page, "canvas.clear()")
+    after = ask(page, "memory()")
+    ordered = sorted(times)
+    return [
+        ("click to mask, median, ms", f"{statistics.median(times):.0f}"),
+        ("click to mask, 95th percentile, ms", f"{ordered[round(0.95 * (len(ordered) - 1))]:.0f}"),
+        ("sent to the page for a click, median, kB", f"{statistics.median(sizes) / 1000:.1f}"),
+        ("sent to the page for a click, most, kB", f"{max(sizes) / 1000:.1f}"),
+        ("preview after the mouse has stopped, median, ms", f"{statistics.median(hovers):.0f}"),
+        ("preview after the mouse has stopped, most, ms", f"{max(hovers):.0f}"),
+        (f"kernel's memory after {storm} clicks, MB", f"{before:.0f} -> {after:.0f}"),
+        ("clicks that changed nothing", str(len(places) - len(times))),
+    ]
+
+
+def main():
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--clicks", type=int, default=40)
+    parser.add_argument("--storm", type=int, default=1000, help="clicks while the memory is watched")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        notebooks = work / "notebooks"
+        notebooks.mkdir()
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        cells = [nbformat.v4.new_code_cell(CELL.format(model=arguments.model))]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        nbformat.write(notebook, notebooks / "click.ipynb")
+        with lab.jupyter_lab(notebooks, work) as (address, token), lab.chromium_page() as page:
+            page.sockets_heard = []
+
+            def heard(payload):
+                for sizes in page.sockets_heard:
+                    sizes.append(len(payload))
+
+            page.on("websocket", lambda socket: socket.on("framereceived", heard))
+            lab.open_notebook(page, address, token, "click.ipynb")
+            lab.run_all_cells(page, timeout=300)
+            page.get_by_text("is ready").wait_for()
+            rows = measure(page, arguments.clicks, arguments.storm)
+            browser = page.context.browser.version
+    print(f"{arguments.model}, picture 1024 x 640, {os.cpu_count()} cores ({platform.machine()}), Chromium {browser}\n")
+    print("| what | measured |\n|---|---|")
+    for name, value in rows:
+        print(f"| {name} | {value} |")
+
+
+if __name__ == "__main__":
+    main()
