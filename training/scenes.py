@@ -4,15 +4,20 @@ A `Composer` draws a `Scene`; a scene lists its `Target`s, everything in it that
 stays visible after every later object has been pasted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from sam_nb.masks import bounding_box
 from training.things import Thing, painted_thing, patch_thing, texture
 
 SMALLEST_OBJECT = 600  # pixels below which an object is no target
 SMALLEST_PART = 200
+THINNEST = 2.5  # pixels from the border that a target's innermost pixel is at least away: no slivers
+MOST_HIDDEN = 0.4  # share of an object that a later one may hide
+LEAST_INSIDE = 0.6  # share of an object that lies inside the picture, unless it is larger than the picture
+IN_ONE_PIECE = 0.85  # share of a target that its largest piece makes: what is left in scraps is no target
 
 # How often each kind of target is meant, where the scene has it.
 KINDS = {"object": 0.55, "part": 0.24, "rest": 0.13, "group": 0.08}
@@ -105,7 +110,7 @@ class Composer:
         repeat = 0.7 if rng.random() < 0.2 else 0.0
         thing = self._thing(rng)
         for _ in range(rng.integers(1, 7)):
-            layer = _paste(canvas, thing, rng)
+            layer = _paste(canvas, thing, [mask for mask, _ in layers], rng)
             thing = thing if rng.random() < repeat else self._thing(rng)
             if layer is None:
                 continue
@@ -117,7 +122,7 @@ class Composer:
             ]
             layers.append(layer)
         groups = [layers[lower][0] | layers[upper][0] for lower, upper in stacked]
-        groups = [Target("group", mask, mask) for mask in groups if np.count_nonzero(mask) > SMALLEST_OBJECT]
+        groups = [Target("group", mask, mask) for mask in groups if _is_target(mask, SMALLEST_OBJECT)]
         return Scene(degrade(canvas, rng), _targets(layers) + groups)
 
     def _mosaic(self, rng):
@@ -188,7 +193,7 @@ def _random_crop(picture, height, width, rng):
 def recolour(picture, rng):
     """Return the picture, HxWx3 uint8, with brightness, contrast, gamma, saturation and white balance changed."""
     values = np.arange(256, dtype=np.float32) / 255
-    gain = rng.uniform(0.65, 1.3) * rng.uniform(0.88, 1.12, 3)
+    gain = rng.uniform(0.75, 1.3) * rng.uniform(0.88, 1.12, 3)
     curves = np.clip(values[:, None] ** rng.uniform(0.7, 1.5) * gain + rng.uniform(-0.1, 0.1), 0, 1)
     out = cv2.LUT(np.ascontiguousarray(picture), (curves * 255).astype(np.uint8).reshape(1, 256, 3))
     grey = cv2.cvtColor(out, cv2.COLOR_RGB2GRAY)[..., None]
@@ -196,68 +201,105 @@ def recolour(picture, rng):
     return np.clip(grey + saturation * (out.astype(np.float32) - grey), 0, 255).astype(np.uint8)
 
 
-def _paste(canvas, thing, rng):
+def _paste(canvas, thing, others, rng, tries=4):
     """Paste a thing onto the canvas, in place, at a random place, size and angle.
 
     Parameters
     ----------
     canvas : HxWx3 numpy.ndarray of float32
     thing : training.things.Thing
+    others : list of HxW numpy.ndarray of bool
+        What is visible of the things pasted before; none of them is hidden too far.
 
     Returns
     -------
     (HxW bool, list of (HxW bool, HxW bool or None)), or None
-        The mask and its parts with their holes; None where almost nothing of the thing lies inside the canvas.
+        The mask and its parts with their holes; None where no good place was found.
     """
-    height, width = canvas.shape[:2]
-    side = max(height, width)
-    rows, columns = thing.rgba.shape[:2]
-    # Most are small, as most things in a picture are; every fourth is what the picture was taken of.
-    size = side * (rng.uniform(0.45, 1.15) if rng.random() < 0.25 else np.exp(rng.uniform(np.log(0.09), np.log(0.9))))
-    scale = size / max(rows, columns)
-    angle = np.deg2rad(rng.normal(0, 15) if rng.random() < 0.75 else rng.uniform(0, 360))
-    mirror = -1 if rng.random() < 0.5 else 1
-    stretch = np.exp(rng.normal(0, 0.12))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = turn @ np.diag([scale * mirror * stretch, scale / stretch])
-    centre = rng.uniform(0.08, 0.92, 2) * (width, height)
-    corners = np.array([[0, 0], [columns, 0], [0, rows], [columns, rows]]) - (columns / 2, rows / 2)
-    reach = np.abs(corners @ matrix.T).max(0)
-    # Everything happens inside the window that the thing can touch.
-    x0, y0 = np.maximum(np.floor(centre - reach - 2).astype(int), 0)
-    x1, y1 = np.minimum(np.ceil(centre + reach + 2).astype(int), (width, height))
-    offset = centre - (x0, y0) - matrix @ (columns / 2, rows / 2)
-    affine = np.hstack([matrix, offset[:, None]])
-    window = (x1 - x0, y1 - y0)
+    for _ in range(tries):
+        place = _Place.draw(canvas.shape[:2], thing, rng)
+        if place is not None and all(place.hides(mask) <= MOST_HIDDEN for mask in others):
+            return _paste_at(canvas, thing, place, rng)
+    return None
 
-    def warp(layer, border=cv2.BORDER_CONSTANT):
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a thing goes: a window of the canvas, the map into it, and the thing's opacity there."""
+
+    window: tuple[slice, slice]
+    affine: np.ndarray
+    scale: float
+    alpha: np.ndarray
+
+    @classmethod
+    def draw(cls, size, thing, rng):
+        """Return a random place on a canvas of a size (height, width), or None if too little would be seen there."""
+        height, width = size
+        side = max(height, width)
+        rows, columns = thing.rgba.shape[:2]
+        # Most are small, as most things in a picture are; every fourth is what the picture was taken of.
+        share = rng.uniform(0.45, 1.15) if rng.random() < 0.25 else np.exp(rng.uniform(np.log(0.09), np.log(0.9)))
+        scale = share * side / max(rows, columns)
+        angle = np.deg2rad(rng.normal(0, 15) if rng.random() < 0.75 else rng.uniform(0, 360))
+        mirror = -1 if rng.random() < 0.5 else 1
+        stretch = np.exp(rng.normal(0, 0.12))
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = turn @ np.diag([scale * mirror * stretch, scale / stretch])
+        centre = rng.uniform(0.08, 0.92, 2) * (width, height)
+        corners = np.array([[0, 0], [columns, 0], [0, rows], [columns, rows]]) - (columns / 2, rows / 2)
+        reach = np.abs(corners @ matrix.T).max(0)
+        # Everything happens inside the window that the thing can touch.
+        x0, y0 = np.maximum(np.floor(centre - reach - 2).astype(int), 0)
+        x1, y1 = np.minimum(np.ceil(centre + reach + 2).astype(int), (width, height))
+        offset = centre - (x0, y0) - matrix @ (columns / 2, rows / 2)
+        place = cls((slice(y0, y1), slice(x0, x1)), np.hstack([matrix, offset[:, None]]), scale, np.empty(0))
+        place = replace(place, alpha=place.warp(np.ascontiguousarray(thing.rgba[..., 3])))
+        seen = np.count_nonzero(place.solid)
+        whole = np.count_nonzero(thing.rgba[..., 3] > 127) * scale**2
+        if seen < SMALLEST_OBJECT or seen < LEAST_INSIDE * min(whole, 0.5 * height * width):
+            return None
+        return place
+
+    @property
+    def solid(self):
+        """Where the thing is, in the window, bool."""
+        return self.alpha > 127
+
+    def warp(self, layer, border=cv2.BORDER_CONSTANT):
+        """Return a layer of the thing as it lies in the window."""
         # Far reductions alias under bilinear sampling: blur first, as INTER_AREA would.
-        if scale < 0.6:
-            layer = cv2.blur(layer, (round(1 / scale), round(1 / scale)))
-        return cv2.warpAffine(layer, affine, window, flags=cv2.INTER_LINEAR, borderMode=border)
+        if self.scale < 0.6:
+            layer = cv2.blur(layer, (round(1 / self.scale), round(1 / self.scale)))
+        rows, columns = (side.stop - side.start for side in self.window)
+        return cv2.warpAffine(layer, self.affine, (columns, rows), flags=cv2.INTER_LINEAR, borderMode=border)
 
-    alpha = warp(np.ascontiguousarray(thing.rgba[..., 3]))
-    solid = alpha > 127
-    if np.count_nonzero(solid) < SMALLEST_OBJECT:
-        return None
-    colour = warp(np.ascontiguousarray(thing.rgba[..., :3]), cv2.BORDER_REPLICATE).astype(np.float32)
-    view = canvas[y0:y1, x0:x1]
+    def hides(self, mask):
+        """Return the share of a mask, HxW bool, that the thing would hide here."""
+        return np.count_nonzero(mask[self.window] & self.solid) / max(1, np.count_nonzero(mask))
+
+
+def _paste_at(canvas, thing, place, rng):
+    height, width = canvas.shape[:2]
+    solid = place.solid
+    colour = place.warp(np.ascontiguousarray(thing.rgba[..., :3]), cv2.BORDER_REPLICATE).astype(np.float32)
+    view = canvas[place.window]
     colour = _harmonise(colour, solid, view, rng)
-    opacity = alpha.astype(np.float32) / 255
+    opacity = place.alpha.astype(np.float32) / 255
     if rng.random() < 0.35:
         opacity = cv2.GaussianBlur(opacity, (0, 0), rng.uniform(0.4, 1.4))
     if rng.random() < 0.4:
-        _cast_shadow(canvas, opacity, (x0, y0), rng)
+        _cast_shadow(canvas, opacity, (place.window[1].start, place.window[0].start), rng)
     view += (colour - view) * opacity[..., None]
 
     def placed(mask):
         whole = np.zeros((height, width), bool)
-        whole[y0:y1, x0:x1] = (warp(mask.astype(np.uint8) * 255) > 127) & solid
+        whole[place.window] = (place.warp(mask.astype(np.uint8) * 255) > 127) & solid
         return whole
 
     parts = [(placed(part), None if hole is None else placed(hole)) for part, hole in thing.parts]
     full = np.zeros((height, width), bool)
-    full[y0:y1, x0:x1] = solid
+    full[place.window] = solid
     return full, parts
 
 
@@ -294,7 +336,7 @@ def degrade(canvas, rng):
     """
     height, width = canvas.shape[:2]
     if rng.random() < 0.25:  # uneven light
-        light = rng.uniform(0.55, 1.25, (3, 3)).astype(np.float32)
+        light = rng.uniform(0.65, 1.25, (3, 3)).astype(np.float32)
         canvas = canvas * cv2.resize(light, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
     if rng.random() < 0.3:  # a small picture enlarged
         factor = rng.uniform(0.35, 0.9)
@@ -326,25 +368,33 @@ def _overlap(lower, upper):
     return shared > 0.1 * smaller and shared < 0.7 * np.count_nonzero(lower)
 
 
+def _is_target(mask, least):
+    """Tell whether a prompt can mean this: large and thick enough, and not left over in scraps."""
+    if mask is None or np.count_nonzero(mask) < least:
+        return False
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if stats[1:, cv2.CC_STAT_AREA].max() < IN_ONE_PIECE * np.count_nonzero(mask):
+        return False
+    left, top, right, bottom = bounding_box(mask)
+    window = np.pad(mask[top:bottom, left:right].astype(np.uint8), 1)
+    return cv2.distanceTransform(window, cv2.DIST_L2, 3).max() >= THINNEST
+
+
 def _targets(layers):
     """List the targets of the layers, each (mask, [(part, hole or None), ...])."""
     targets = []
-
-    def visible(mask, least):
-        return mask is not None and np.count_nonzero(mask) > least
-
     for mask, parts in layers:
-        if visible(mask, SMALLEST_OBJECT):
+        if _is_target(mask, SMALLEST_OBJECT):
             targets.append(Target("object", mask, mask))
         for part, hole in parts:
-            if not visible(part, SMALLEST_PART):
+            if not _is_target(part, SMALLEST_PART):
                 continue
             targets.append(Target("part", part, part))
             rest = mask & ~part
-            if visible(rest, SMALLEST_OBJECT) and part.sum() > 0.05 * mask.sum():
+            if _is_target(rest, SMALLEST_OBJECT) and part.sum() > 0.05 * mask.sum():
                 targets.append(Target("rest", rest, mask, part))
-            if visible(hole, SMALLEST_PART):
+            if _is_target(hole, SMALLEST_PART):
                 targets.append(Target("part", hole, hole))
-                if visible(part & ~hole, SMALLEST_PART):
+                if _is_target(part & ~hole, SMALLEST_PART):
                     targets.append(Target("rest", part & ~hole, part, hole))
     return targets
