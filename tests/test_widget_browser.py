@@ -156,22 +156,35 @@ def server(tmp_path_factory):
         yield served
 
 
-@pytest.fixture(scope="module", params=[{}, {"device_scale_factor": 2, "narrow": True}], ids=["plain", "narrow-hidpi"])
-def opened(server, request):
-    options = dict(request.param)
-    narrow = options.pop("narrow", False)
-    with lab.chromium_page(has_touch=True, **options) as page:
-        if narrow:
-            page.set_viewport_size({"width": 760, "height": 900})
-        problems = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        lab.open_notebook(page, *server, "canvas.ipynb")
-        hand = Hand(page)
-        hand.start()
-        yield hand
-        if folder := os.environ.get("SAM_NB_SCREENSHOTS"):
-            page.screenshot(path=Path(folder) / f"canvas-{'narrow' if narrow else 'plain'}.png")
-        assert not problems
+@pytest.fixture(scope="module")
+def opened(server):
+    with lab.chromium_page(has_touch=True) as page:
+        yield from sitting(page, server)
+
+
+@pytest.fixture(scope="module")
+def narrow(opened, server):
+    """A small window on a screen of twice the resolution: the browser shrinks the canvas."""
+    small = {"width": 760, "height": 900}
+    context = opened.page.context.browser.new_context(viewport=small, device_scale_factor=2, has_touch=True)
+    yield from sitting(context.new_page(), server)
+    context.close()
+
+
+def sitting(page, server):
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    lab.open_notebook(page, *server, "canvas.ipynb")
+    hand = Hand(page)
+    hand.start()
+    yield hand
+    assert not problems
+
+
+def photograph(hand, name):
+    """Keep a picture of the page for whoever wants to look at it."""
+    if folder := os.environ.get("SAM_NB_SCREENSHOTS"):
+        hand.page.screenshot(path=Path(folder) / f"canvas-{name}.png")
 
 
 @pytest.fixture
@@ -328,8 +341,7 @@ def test_a_failing_model_is_told_and_the_canvas_lives_on(hand):
     hand.ask("setattr(sam, 'fails', True)")
     hand.click(444, 333)  # nowhere that was answered before
     hand.wait_for_status("RuntimeError: the model has <no> memory left")
-    if folder := os.environ.get("SAM_NB_SCREENSHOTS"):
-        hand.page.screenshot(path=Path(folder) / "canvas-failing.png")
+    photograph(hand, "failing")
     hand.ask("setattr(sam, 'fails', False)")
     hand.click(470, 333)
     hand.wait_for(510, 333, masked=True)
@@ -354,4 +366,20 @@ def test_a_reloaded_page_shows_the_same(hand, server):
 def test_a_lost_kernel_is_told(hand):
     hand.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
     hand.page.get_by_text("The kernel was restarted").first.wait_for(timeout=20000)
+    photograph(hand, "lost")
     hand.start()
+
+
+def test_a_canvas_that_the_browser_shrinks(narrow):
+    narrow.fresh()
+    assert narrow.layers.bounding_box()["width"] < 0.75 * SIZE[1]
+    narrow.click(500, 300)
+    narrow.wait_for(530, 300, masked=True)
+    narrow.drag((700, 400), (820, 500))
+    narrow.wait_for(810, 490, masked=True)
+    near(narrow.points(), [(500, 300, 1)])
+    box = narrow.ask("[canvas.session.box.x0, canvas.session.box.y0, canvas.session.box.x1, canvas.session.box.y1]")
+    assert box == pytest.approx([700, 400, 820, 500], abs=2)
+    narrow.page.touchscreen.tap(*narrow.place(200, 100))
+    narrow.wait_for(230, 100, masked=True)
+    photograph(narrow, "narrow")
