@@ -40,6 +40,12 @@ ZOOM = 1.25
 
 INCLUDE, EXCLUDE, BOX, MOVE = "include", "exclude", "box", "move"
 
+# Arms of the marks on points: a plus on foreground points, a cross on background points; ends from the middle, pixels.
+ARMS = {
+    1: (((-5, 0), (5, 0)), ((0, -5), (0, 5))),
+    0: (((-3.5, -3.5), (3.5, 3.5)), ((-3.5, 3.5), (3.5, -3.5))),
+}
+
 _DRAWING = threading.RLock()  # ipycanvas gathers the commands of all canvases in one place
 
 
@@ -467,10 +473,11 @@ class PromptCanvas(ipywidgets.VBox):
             masks = self.sam.decode(self._encoded(), Prompt(points=[point]))
             color = self.session.current.color
             return what, masks, masks_file([(masks.best, color)], view, 0.35), view
-        objects, view = self.session.objects, self.view
+        objects, selected, view = self.session.objects, self.session.selected, self.view
         answers = [self.session.answer(item) for item in objects]
         file = masks_file(_painted(objects, answers), view, self._opacity.value)
-        return what, (objects, answers), file, view
+        selected = min(selected, len(objects) - 1)  # the session may have moved on meanwhile
+        return what, (objects, answers[selected], self._words(objects[selected], answers[selected])), file, view
 
     def _finish(self, what, result, file, view):
         """Show what was prepared: in the event loop, as every drawing."""
@@ -480,12 +487,11 @@ class PromptCanvas(ipywidgets.VBox):
             if file is not None and self._hovered is not None and not self.session.current.steps:
                 self._show_layer(self._hover_layer, self._hover_image, file)
         else:
-            objects, answers = result
+            objects, answer, words = result
             if objects != self.session.objects:
                 return  # the request that this change made is under way
             self._show_layer(self._mask_layer, self._mask_image, file)
-            answer = answers[self.session.selected]
-            self._tell_answer(answer)
+            self._tell(words)
             self._list(answer)
             if self._hover_asked is None:
                 self._hover_asked = self._hover.value = self._is_quick
@@ -533,23 +539,13 @@ class PromptCanvas(ipywidgets.VBox):
             self._prompt_layer.stroke_rect(*box)
 
     def _draw_point(self, x, y, label):
-        """Draw a plus on green for a foreground point, a cross on vermilion for a background point."""
         layer = self._prompt_layer
         layer.fill_style = _css(POSITIVE if label else NEGATIVE)
         layer.stroke_style = "white"
         layer.line_width = 2
         layer.fill_circle(x, y, 9)
         layer.stroke_circle(x, y, 9)
-        arm = 5 if label else 3.5
-        ends = (
-            [((-arm, 0), (arm, 0)), ((0, -arm), (0, arm))]
-            if label
-            else [
-                ((-arm, -arm), (arm, arm)),
-                ((-arm, arm), (arm, -arm)),
-            ]
-        )
-        for (x0, y0), (x1, y1) in ends:
+        for (x0, y0), (x1, y1) in ARMS[label]:
             layer.stroke_line(x + x0, y + y0, x + x1, y + y1)
 
     @staticmethod
@@ -576,17 +572,14 @@ class PromptCanvas(ipywidgets.VBox):
         if what == "answer":
             self._tell(f"{self.sam.name}: decoding …")
 
-    def _tell_answer(self, answer):
+    def _words(self, item, answer):
+        """Return what the status line says about an object and its answer."""
+        if answer is None and item.steps:
+            return "Only background clicks: click on the object too, or draw a box around it."
         if answer is None:
-            if self.session.points:
-                self._tell("Only background clicks: click on the object too, or draw a box around it.")
-            else:
-                self._tell(
-                    f"{self.sam.name} is ready. Click: this. Right click or Shift + click: not this. Drag: a box."
-                )
-            return
+            return f"{self.sam.name} is ready. Click: this. Right click or Shift + click: not this. Drag: a box."
         area = np.count_nonzero(answer.mask)
-        parts = [self.session.current.name]
+        parts = [item.name]
         if len(answer.masks) > 1:
             parts.append(f"mask {answer.index + 1} of {len(answer.masks)}")
         parts.append(f"{area:,} pixels ({100 * area / answer.mask.size:.1f} %)")
@@ -596,7 +589,7 @@ class PromptCanvas(ipywidgets.VBox):
                 ((name, iou(answer.mask, truth)) for name, truth in self._truths.items()), key=lambda pair: pair[1]
             )
             parts.append(f"true IoU {value:.2f}" + (f" ({name})" if name else ""))
-        self._tell(" · ".join([*parts, self.sam.name]))
+        return " · ".join([*parts, self.sam.name])
 
     def _list(self, answer):
         """Bring the buttons, the chooser and the list of objects up to date."""
@@ -639,9 +632,14 @@ class _Row(ipywidgets.HBox):
         session = owner.session
 
         def rename(_):
-            if not owner._listing:
-                owner._guarded(session.rename, index, self._name.value, self._category.value)
-                owner._request("answer")  # a refused name gives way to the old one
+            if owner._listing:
+                return
+            try:
+                session.rename(index, self._name.value, self._category.value)
+            except ValueError as error:
+                owner._tell_error(error)
+                item = session.objects[index]
+                self.show(item, item is session.current)  # a refused name gives way to the old one
 
         self._name.observe(rename, "value")
         self._category.observe(rename, "value")

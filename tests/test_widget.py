@@ -228,6 +228,7 @@ def test_the_rows_rename_select_and_delete(canvas):
     first._category.value = "part"
     assert (canvas.session.objects[0].name, canvas.session.objects[0].category) == ("wheel", "part")
     second._name.value = "wheel"
+    assert status(canvas) == "ValueError: the name 'wheel' is taken by another object"
     assert second._name.value == "object 2"
     assert canvas.session.objects[1].name == "object 2"
     first._color.click()
@@ -341,20 +342,22 @@ def test_in_a_kernel_the_model_works_in_its_own_thread(model):
     assert all(name.startswith("sam-nb") for name in model.threads)
 
 
-def test_every_click_counts_and_only_the_last_answer_is_shown(model, monkeypatch):
+def test_every_click_counts_and_only_the_last_answer_is_shown(model):
     shown = []
-    monkeypatch.setattr(PromptCanvas, "_tell_answer", lambda self, answer: shown.append(answer))
 
     async def scene():
         canvas = PromptCanvas(model, np.full((HEIGHT, WIDTH, 3), 90, np.uint8), hover=False)
-        await until(lambda: shown)
+        canvas._mask_image.observe(lambda change: shown.append(change["new"]), "value")
+        await until(lambda: "ready" in status(canvas))
         for index in range(8):
             click(canvas, 50 + 50 * index, 80)
-        await until(lambda: shown[-1] is not None and len(shown[-1].prompt.points) == 8)
+        await until(lambda: f"{int(canvas.mask.sum()):,} pixels" in status(canvas))
+        assert len(canvas.prompt.points) == 8
         canvas.close()
 
     model.wait = 0.05
     in_a_loop(scene)
+    assert len(model.asked) >= 8
     assert len(shown) < 8
 
 
