@@ -47,6 +47,13 @@ def test_round_trips(image, tmp_path, seed):
     assert "score" not in second
 
 
+def test_the_box_in_coco_is_corner_and_size(blob, tmp_path):
+    save_coco([Segment(blob, "a")], blob.shape, tmp_path / "coco.json")
+    (annotation,) = json.loads((tmp_path / "coco.json").read_text(encoding="utf-8"))["annotations"]
+    ys, xs = np.nonzero(blob)
+    assert annotation["bbox"] == [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
+
+
 def test_a_folder_holds_everything(image, tmp_path):
     segments = [Segment(ragged(1), "front wheel"), Segment(ragged(2), "Front/Wheel"), Segment(ragged(3), "轮子")]
     folder = save_segments(segments, image, tmp_path / "out" / "street", prompts='{"a": 1}', picture="street.jpg")

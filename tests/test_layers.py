@@ -39,6 +39,7 @@ def test_holes_stay_holes(blob, view):
     blob[38:43, 20:30] = False
     layer = decoded(masks_file([(blob, RED)], view, 0.5))
     assert layer[40, 25, 3] == 0
+    assert layer[37, 25, 3] == 255  # and have an outline
 
 
 def test_later_masks_lie_on_top(blob, view):

@@ -45,6 +45,27 @@ def test_fine_features_come_back_in_their_places():
     torch.testing.assert_close(torch.pixel_shuffle(two, 4), kept["stride 2"])
 
 
+def test_the_decoder_uses_fine_features_where_they_are():
+    torch.manual_seed(0)
+    model = build_lite()
+    sparse, dense = model.prompt_encoder((torch.tensor([[[100.0, 35.0]]]), torch.ones(1, 1)), None, None)
+    position = model.prompt_encoder.get_dense_pe()
+    embedding = torch.randn(1, 256, 64, 64)
+    row, column = 20, 33
+    # (first channel of the block, pixels of a cell's side, feature, row and column within the cell)
+    for start, side, feature, down, across in ((128, 2, 3, 1, 0), (192, 4, 2, 3, 1)):
+        changed = embedding.clone()
+        changed[0, start + feature * side**2 + down * side + across, row, column] += 5
+        with torch.no_grad():
+            before, after = (
+                model.mask_decoder.predict_masks(tensor, position, sparse, dense)[0] for tensor in (embedding, changed)
+            )
+        _, _, rows, columns = torch.nonzero(before != after, as_tuple=True)
+        pixels = 4 // side  # of the logits for one of these features
+        assert set(rows.tolist()) == {4 * row + down * pixels + offset for offset in range(pixels)}
+        assert set(columns.tolist()) == {4 * column + across * pixels + offset for offset in range(pixels)}
+
+
 def test_several_prompts_of_one_picture_decode_as_one_by_one():
     torch.manual_seed(0)
     model = build_lite()

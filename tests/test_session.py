@@ -219,6 +219,33 @@ def test_an_error_of_the_model_leaves_the_session_as_it_was(sitting):
     assert sitting.mask is None
 
 
+def test_a_new_step_after_an_undo_ends_what_could_be_redone(sitting):
+    sitting.add_point(30, 20)
+    sitting.undo()
+    sitting.add_point(10, 20)
+    assert not sitting.can_redo
+    sitting.redo()
+    assert sitting.points[0].x == 10
+
+
+def test_what_changes_nothing_is_no_step(sitting):
+    sitting.clear()
+    sitting.new_object()
+    sitting.rename(0, "object 1", "object")
+    assert not sitting.can_undo
+
+
+def test_deleting_another_object_keeps_the_one_being_worked_on(sitting):
+    for x in range(3):
+        sitting.add_point(10 + x, 20)
+        sitting.new_object()
+    sitting.select(2)
+    sitting.delete(0)
+    assert sitting.points[0].x == 12
+    sitting.delete(2)
+    assert sitting.points[0].x == 12
+
+
 def test_listeners_hear_of_every_change(sitting):
     heard = []
     sitting.on_change(lambda: heard.append(len(sitting.points)))
