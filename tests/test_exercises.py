@@ -9,19 +9,16 @@ WHEEL = (250, 370, 410, 510)
 # (notebook and exercise, prompt, what it is compared with, the IoU that the notebook asks for)
 SOLUTIONS = [
     ("01.1", Prompt(points=[(352, 481)]), "front_wheel", 0.7),
-    ("01.2", Prompt(points=[(481, 362)]), "car", 0.75),
+    ("01.2", Prompt(points=[(538, 329)]), "car", 0.6),
     (
         "02.1",
-        Prompt(
-            points=[(500, 375), (901, 411), (350, 437), (104, 397), (676, 42), (709, 216), (102, 335)],
-            labels=[1, 1, 1, 1, 0, 1, 1],
-        ),
+        Prompt(points=[(500, 375), (880, 298), (319, 371), (595, 233), (104, 397), (419, 247)]),
         "car",
         0.75,
     ),
-    ("02.2", Prompt(points=[(352, 481), (300, 400), (200, 400)], labels=[1, 1, 0]), "front_wheel", 0.75),
+    ("02.2", Prompt(points=[(352, 481), (300, 400), (200, 400)], labels=[1, 1, 0]), "front_wheel", 0.8),
     ("03.1", Prompt(box=(830, 338, 966, 458)), "rear_wheel", 0.8),
-    ("04.1", Prompt(box=(301, 401, 378, 482)), "hub", 0.4),
+    ("04.1", Prompt(box=(301, 401, 378, 482)), "hub", 0.8),
 ]
 
 
