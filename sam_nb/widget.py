@@ -588,7 +588,7 @@ class PromptCanvas(ipywidgets.VBox):
             name, value = max(
                 ((name, iou(answer.mask, truth)) for name, truth in self._truths.items()), key=lambda pair: pair[1]
             )
-            parts.append(f"true IoU {value:.2f}" + (f" ({name})" if name else ""))
+            parts.append(f"true IoU {value:.2f}" + (f" ({name})" if name and value else ""))
         return " · ".join([*parts, self.sam.name])
 
     def _list(self, answer):
@@ -649,7 +649,8 @@ class _Row(ipywidgets.HBox):
     def show(self, item, is_current):
         """Show a `PromptedObject`."""
         self._color.style.button_color = _css(item.color)
-        self._color.icon = "pencil" if is_current else ""
+        # Not an icon: a button that has neither text nor icon keeps its last one on the page.
+        self._color.description = "✎" if is_current else "\N{NO-BREAK SPACE}"
         self._name.value, self._category.value = item.name, item.category
 
 

@@ -52,20 +52,26 @@ def test_the_canvas_of_notebook_06_is_clicked(run_in_lab):
                 assert time.monotonic() < deadline, status.inner_text()
                 time.sleep(0.05)
 
-        def click(x, y, **options):
+        def at(x, y):
             place = canvas.bounding_box()
-            page.mouse.click(place["x"] + x * place["width"] / 1152, place["y"] + y * place["height"] / 648, **options)
+            return place["x"] + x * place["width"] / 1152, place["y"] + y * place["height"] / 648
 
         canvas.scroll_into_view_if_needed()
         page.get_by_role("button", name="New object").first.click()
         wait_for("is ready")
         time.sleep(1)  # the notebook settles
-        click(104, 95)
-        wait_for("object 3")
-        wait_for("true IoU")
-        click(300, 600, button="right")
+        page.mouse.move(*at(604, 12))
+        page.mouse.down()
+        page.mouse.move(*at(926, 80), steps=5)
+        page.mouse.up()
         wait_for("object 3 · ")
-        assert box.locator("input[type=text]").nth(2).input_value() == "rear wheel"
+        assert "predicted IoU" in status.inner_text()
+        names = box.locator("input[type=text]")
+        assert names.nth(2).input_value() == "rear wheel"
+        names.nth(4).fill("awning")
+        names.nth(4).press("Enter")
+        wait_for("awning · ")
+        assert box.get_by_text("✎").count() == 1
         if folder := os.environ.get("SAM_NB_SCREENSHOTS"):
             page.mouse.move(0, 0)
             time.sleep(1)
