@@ -7,16 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from sam_nb import load_image
 from sam_nb.checkpoints import CHECKPOINTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_code_runs_as_pasted(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["click", "eight lines"])
+def test_the_code_runs_as_pasted(code, tmp_path):
     assert len([line for line in code.splitlines() if line]) <= 8
+    Image.fromarray(load_image("cat")).save(tmp_path / "my_picture.jpg")
     environment = dict(os.environ, MPLBACKEND="Agg", SAM_NB_MODEL="lite")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
 
