@@ -122,7 +122,6 @@ class PromptCanvas(ipywidgets.VBox):
         self._listing = False  # the buttons are being set by the session, not by a hand
         self._build(hover)
         self.session.on_change(self._changed)
-        self._request("answer")
 
     # By code ---------------------------------------------------------------------------------------------
 
@@ -414,13 +413,17 @@ class PromptCanvas(ipywidgets.VBox):
         with self._embedding_lock:
             if self._embedding is None:
                 self._embedding = self.sam.encode(self.image, self._note_progress)
-                # The first decoding is slow; the second tells whether a preview under the mouse can keep up.
-                middle = Prompt(points=[(self.image.shape[1] / 2, self.image.shape[0] / 2)])
-                self.sam.decode(self._embedding, middle)
-                started = time.perf_counter()
-                self.sam.decode(self._embedding, middle)
-                self._is_quick = time.perf_counter() - started < HOVER_LIMIT
+                if self._hover_asked is None:
+                    self._is_quick = self._try_decoding() < HOVER_LIMIT
             return self._embedding
+
+    def _try_decoding(self):
+        """Return the seconds of a decoding: whether a preview under the mouse can keep up."""
+        middle = Prompt(points=[(self.image.shape[1] / 2, self.image.shape[0] / 2)])
+        self.sam.decode(self._embedding, middle)  # the first one is slow
+        started = time.perf_counter()
+        self.sam.decode(self._embedding, middle)
+        return time.perf_counter() - started
 
     def _note_progress(self, share):
         self._progress = share
@@ -465,14 +468,13 @@ class PromptCanvas(ipywidgets.VBox):
 
     def _prepare(self, what):
         """Ask the model and paint the answer: the slow part, in the model's thread."""
-        self._encoded()
+        embedding = self._encoded()
         if what == "hover":
             point, view = self._hovered, self.view
             if point is None or self.session.current.steps:
                 return what, None, None, view
-            masks = self.sam.decode(self._encoded(), Prompt(points=[point]))
-            color = self.session.current.color
-            return what, masks, masks_file([(masks.best, color)], view, 0.35), view
+            masks = self.sam.decode(embedding, Prompt(points=[point]))
+            return what, None, masks_file([(masks.best, self.session.current.color)], view, 0.35), view
         objects, selected, view = self.session.objects, self.session.selected, self.view
         answers = [self.session.answer(item) for item in objects]
         file = masks_file(_painted(objects, answers), view, self._opacity.value)
