@@ -6,7 +6,6 @@ traffic stays on 127.0.0.1.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -14,8 +13,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-import nbformat
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import lab
@@ -75,22 +72,6 @@ UNTIL_STILL = """
 """
 
 
-def ask(page, expression):
-    """Return the value of a Python expression in the kernel."""
-    text = page.evaluate(
-        """async (code) => {
-            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-            const future = kernel.requestExecute({ code, store_history: false });
-            let text = '';
-            future.onIOPub = (m) => { text += m.content.text ?? ''; };
-            await future.done;
-            return text;
-        }""",
-        f"print(json.dumps({expression}))",
-    )
-    return json.loads(text)
-
-
 def click_and_wait(page, layers, place, watched):
     """Click on a place of the page; return the milliseconds until a watched pixel of the canvas changed, or None."""
     layers.evaluate(UNTIL_CHANGED, watched)
@@ -114,7 +95,7 @@ def measure(page, clicks, storm):
     places = [(120 + 83 * n % 800, 90 + 57 * n % 460) for n in range(clicks)]
     times, sizes = [], []
     for x, y in places:
-        ask(page, "canvas.clear()")
+        lab.ask(page, "canvas.clear()")
         page.wait_for_timeout(150)
         received.clear()
         # The marker is drawn at once; the mask is looked for beside it.
@@ -123,27 +104,27 @@ def measure(page, clicks, storm):
         if took is not None:
             times.append(took)
             sizes.append(sum(received))
-    ask(page, "[canvas.clear(), setattr(canvas._hover, 'value', True)] and 0")
+    lab.ask(page, "[canvas.clear(), setattr(canvas._hover, 'value', True)] and 0")
     hovers = []
     for n in range(10):
         page.mouse.move(*at(100, 60))
         page.mouse.move(*at(330 + 3 * n, 430), steps=25)
         hovers.append(layers.evaluate(UNTIL_STILL, [330 + 3 * n, 430]))
-    ask(page, "[setattr(canvas._hover, 'value', False), canvas.clear()] and 0")
+    lab.ask(page, "[setattr(canvas._hover, 'value', False), canvas.clear()] and 0")
 
     def click_about(count):
         for n in range(count):
             x, y = places[n % len(places)]
             page.mouse.click(*at(x, y))
             if n % 10 == 9:
-                while ask(page, "canvas._task is not None and not canvas._task.done()"):
+                while lab.ask(page, "canvas._task is not None and not canvas._task.done()"):
                     pass
-                ask(page, "canvas.clear()")
+                lab.ask(page, "canvas.clear()")
 
     click_about(len(places))  # the session remembers its answers, up to a limit: fill that memory first
-    before = ask(page, "memory()")
+    before = lab.ask(page, "memory()")
     click_about(storm)
-    after = ask(page, "memory()")
+    after = lab.ask(page, "memory()")
     ordered = sorted(times)
     return [
         ("click to mask, median, ms", f"{statistics.median(times):.0f}"),
@@ -168,10 +149,7 @@ def main():
         work = Path(folder)
         notebooks = work / "notebooks"
         notebooks.mkdir()
-        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        cells = [nbformat.v4.new_code_cell(CELL.format(model=arguments.model))]
-        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-        nbformat.write(notebook, notebooks / "click.ipynb")
+        lab.write_notebook(notebooks / "click.ipynb", CELL.format(model=arguments.model))
         with lab.jupyter_lab(notebooks, work) as (address, token), lab.chromium_page() as page:
             page.sockets_heard = []
 

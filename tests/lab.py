@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 
+import nbformat
 from playwright.sync_api import sync_playwright
 
 START_TIMEOUT = 90  # seconds, on a busy machine
@@ -88,6 +89,13 @@ def chromium_page(**options):
             browser.close()
 
 
+def write_notebook(path, code, text_below=""):
+    """Write a notebook of one code cell and, below it, one of text."""
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_markdown_cell(text_below)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
 def open_notebook(page, address, token, name):
     """Open a notebook and wait until its kernel is idle."""
     page.goto(f"{address}/lab/tree/{name}?reset&token={token}")
@@ -110,3 +118,19 @@ def run_all_cells(page, timeout):
     )
     cells = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells")
     return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def ask(page, expression):
+    """Return the value of a Python expression in the open notebook's kernel, which has imported json."""
+    printed = page.evaluate(
+        """async (code) => {
+            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+            const future = kernel.requestExecute({ code, store_history: false });
+            let text = '';
+            future.onIOPub = (m) => { text += m.content.text ?? m.content.evalue ?? ''; };
+            await future.done;
+            return text;
+        }""",
+        f"print(json.dumps({expression}))",
+    )
+    return json.loads(printed)

@@ -3,61 +3,24 @@
 import asyncio
 import html
 import re
-import threading
 import time
 
 import ipywidgets
 import numpy as np
 import pytest
+from discs import Discs
 from ipycanvas import Canvas
 from ipycanvas import canvas as ipycanvas_module
 from pycocotools.coco import COCO
 
-from sam_nb import Masks, Prompt, PromptCanvas, load_image, load_truth, segment, widget
+from sam_nb import Prompt, PromptCanvas, load_image, load_truth, segment, widget
 
 HEIGHT, WIDTH = 300, 500
 
 
-class Discs:
-    """A model without a network: a disc around every foreground point, the box, and a hole for background points."""
-
-    name = "discs"
-
-    def __init__(self):
-        self.asked = []
-        self.wait = 0.0
-        self.fails = False
-        self.threads = set()
-
-    def encode(self, image, progress=None):
-        time.sleep(self.wait)
-        return "encoded"
-
-    def decode(self, embedding, prompt):
-        assert embedding == "encoded"
-        self.asked.append(prompt)
-        self.threads.add(threading.current_thread().name)
-        time.sleep(self.wait)
-        if self.fails:
-            raise RuntimeError("no <memory> left")
-        ys, xs = np.mgrid[:HEIGHT, :WIDTH]
-        mask = np.zeros((HEIGHT, WIDTH), bool)
-        points = [] if prompt.points is None else list(zip(prompt.points, prompt.labels, strict=True))
-        for (x, y), label in sorted(points, key=lambda pair: -pair[1]):
-            near = np.hypot(xs - x, ys - y) < (30 if label else 10)
-            mask = mask | near if label else mask & ~near
-        if prompt.box is not None:
-            x0, y0, x1, y1 = prompt.box
-            mask |= (xs >= x0) & (xs <= x1) & (ys >= y0) & (ys <= y1)
-        lone = prompt.box is None and prompt.mask_input is None and len(points) == 1
-        bits = np.stack([mask] * (3 if lone else 1))
-        scores = np.array([0.5, 0.9, 0.7] if lone else [0.8], np.float32)
-        return Masks(bits, scores, np.full((len(bits), 8, 8), 0.3, np.float32), "discs")
-
-
 @pytest.fixture
 def model():
-    return Discs()
+    return Discs(HEIGHT, WIDTH)
 
 
 @pytest.fixture
@@ -183,8 +146,8 @@ def test_the_status_line_tells_the_truth(model):
     assert status(canvas).endswith("(left) · discs")
     model.fails = True
     click(canvas, 120, 90)
-    assert status(canvas) == "RuntimeError: no <memory> left"
-    assert "&lt;memory&gt;" in canvas._status.value
+    assert status(canvas) == "RuntimeError: the model has <no> memory left"
+    assert "&lt;no&gt;" in canvas._status.value
     model.fails = False
     canvas.undo()
     assert "object 1 · mask 2 of 3" in status(canvas)

@@ -1,46 +1,24 @@
 """The canvas under a real hand: JupyterLab in Chromium, mouse, finger and keyboard."""
 
-import json
 import os
+import shutil
 import time
 from pathlib import Path
 
 import lab
-import nbformat
 import pytest
 
 pytestmark = pytest.mark.usefixtures("need_chromium")
 
 SIZE = (640, 1024)  # height, width: the canvas shows it one to one
 
-# A model whose masks are known: a disc around each foreground point, holes for background points, and the box.
 CELL = f"""
-import json, time
+import json
 import numpy as np
-from sam_nb import Masks, PromptCanvas
+from discs import Discs
+from sam_nb import PromptCanvas
 H, W = {SIZE[0]}, {SIZE[1]}
-ys, xs = np.mgrid[:H, :W]
-class Discs:
-    name, wait, fails = "discs", 0.0, False
-    def encode(self, image, progress=None):
-        return "encoded"
-    def decode(self, embedding, prompt):
-        time.sleep(self.wait)
-        if self.fails:
-            raise RuntimeError("the model has <no> memory left")
-        mask = np.zeros((H, W), bool)
-        points = [] if prompt.points is None else zip(prompt.points, prompt.labels)
-        for (x, y), label in sorted(points, key=lambda pair: -pair[1]):
-            near = np.hypot(xs - x, ys - y) < (60 if label else 30)
-            mask = mask | near if label else mask & ~near
-        if prompt.box is not None:
-            x0, y0, x1, y1 = prompt.box
-            mask |= (xs >= x0) & (xs <= x1) & (ys >= y0) & (ys <= y1)
-        lone = prompt.box is None and prompt.mask_input is None and len(prompt.points) == 1
-        bits = np.stack([mask] * (3 if lone else 1))
-        scores = np.array([0.5, 0.9, 0.7] if lone else [0.8], np.float32)
-        return Masks(bits, scores, np.full((len(bits), 256, 256), 0.3, np.float32), "discs")
-sam = Discs()
+sam = Discs(H, W, radius=60, hole=30)
 image = np.full((H, W, 3), 90, np.uint8)
 canvas = PromptCanvas(sam, image, hover=False)
 def fresh():
@@ -51,14 +29,8 @@ def fresh():
         canvas.session.delete(0)
 canvas
 """
-FILLERS = [nbformat.v4.new_markdown_cell("one line\n\n" * 40)]
+FILLER = "one line\n\n" * 40  # below the canvas, so that there is something to scroll
 FILL = (60, 117, 172)  # half of PALETTE's blue over the grey picture
-
-
-def write_notebook(path):
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    cells = [nbformat.v4.new_code_cell(CELL), *FILLERS]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
 
 
 class Hand:
@@ -115,18 +87,7 @@ class Hand:
 
     def ask(self, expression):
         """Return the value of a Python expression in the kernel."""
-        printed = self.page.evaluate(
-            """async (code) => {
-                const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-                const future = kernel.requestExecute({ code, store_history: false });
-                let text = '';
-                future.onIOPub = (m) => { text += m.content.text ?? m.content.evalue ?? ''; };
-                await future.done;
-                return text;
-            }""",
-            f"print(json.dumps({expression}))",
-        )
-        return json.loads(printed)
+        return lab.ask(self.page, expression)
 
     def points(self):
         return [tuple(point) for point in self.ask("[[p.x, p.y, p.label] for p in canvas.session.points]")]
@@ -151,7 +112,8 @@ class Hand:
 def server(tmp_path_factory):
     work = tmp_path_factory.mktemp("jupyter")
     (work / "notebooks").mkdir()
-    write_notebook(work / "notebooks" / "canvas.ipynb")
+    shutil.copy(Path(__file__).with_name("discs.py"), work / "notebooks")
+    lab.write_notebook(work / "notebooks" / "canvas.ipynb", CELL, text_below=FILLER)
     with lab.jupyter_lab(work / "notebooks", work) as served:
         yield served
 
