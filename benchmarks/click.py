@@ -30,45 +30,56 @@ def memory():
 canvas
 """
 
-# Milliseconds from the next pointer-down until a pixel changes.
-UNTIL_CHANGED = """
-(canvas, [x, y]) => {
-    const context = canvas.getContext('2d', { willReadFrequently: true });
-    const look = () => context.getImageData(x, y, 1, 1).data.join();
-    const before = look();
-    window.answer = undefined;
-    const start = () => {
-        const from = performance.now();
-        const check = () => {
-            const passed = performance.now() - from;
-            if (look() !== before) window.answer = passed;
-            else if (passed > 10000) window.answer = null;
-            else setTimeout(check, 2);
+# Calls `look` after everything that is drawn on the canvas. Polling would take the processor from the kernel.
+WATCH = """
+    const context = canvas.getContext('2d');
+    const watch = (look) => {
+        let due = false;
+        context.drawImage = function (...drawn) {
+            Object.getPrototypeOf(context).drawImage.apply(context, drawn);
+            if (!due) queueMicrotask(() => { due = false; look(); });
+            due = true;
         };
-        check();
     };
-    canvas.addEventListener('pointerdown', start, { once: true, capture: true });
-}
+    const unwatch = () => delete context.drawImage;
+"""
+
+# Milliseconds from the next pointer-down until a pixel changes.
+UNTIL_CHANGED = f"""
+(canvas, [x, y]) => {{
+    {WATCH}
+    const pixel = () => context.getImageData(x, y, 1, 1).data.join();
+    const before = pixel();
+    window.answer = undefined;
+    const start = () => {{
+        const from = performance.now();
+        const end = (answer) => {{
+            unwatch();
+            clearTimeout(timer);
+            window.answer = answer;
+        }};
+        const timer = setTimeout(end, 10000, null);
+        watch(() => {{ if (pixel() !== before) end(performance.now() - from); }});
+    }};
+    canvas.addEventListener('pointerdown', start, {{ once: true, capture: true }});
+}}
 """
 
 # Milliseconds until the surroundings of a place change for the last time, watched for a second.
-UNTIL_STILL = """
-(canvas, [x, y]) => new Promise((resolve) => {
-    const context = canvas.getContext('2d', { willReadFrequently: true });
-    const look = () => context.getImageData(x - 100, y - 100, 200, 200).data.join();
+UNTIL_STILL = f"""
+(canvas, [x, y]) => new Promise((resolve) => {{
+    {WATCH}
+    const pixels = () => context.getImageData(x - 100, y - 100, 200, 200).data.join();
     const from = performance.now();
-    let before = look();
+    let before = pixels();
     let last = 0;
-    const check = () => {
-        const passed = performance.now() - from;
-        const now = look();
-        if (now !== before) last = passed;
+    watch(() => {{
+        const now = pixels();
+        if (now !== before) last = performance.now() - from;
         before = now;
-        if (passed > 1000) resolve(last);
-        else setTimeout(check, 5);
-    };
-    check();
-})
+    }});
+    setTimeout(() => {{ unwatch(); resolve(last); }}, 1000);
+}})
 """
 
 

@@ -74,8 +74,7 @@ def show_row(image, answers, prompts=None, *, truth=None, titles=None, around=No
         There are not as many prompts or titles as panels.
     """
     if isinstance(answers, Masks):
-        rows = zip(answers.bits, answers.scores, answers.logits, strict=True)
-        answers = [Masks(*(part[None] for part in row), answers.model) for row in rows]
+        answers = [answers.only(index) for index in range(len(answers))]
     prompts = list(prompts) if isinstance(prompts, list | tuple) else [prompts] * len(answers)
     titles = list(titles) if titles is not None else [None] * len(answers)
     if not len(answers) == len(prompts) == len(titles):

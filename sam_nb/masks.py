@@ -1,6 +1,8 @@
 """What the model answers: masks with their scores, and how far a mask is from the truth."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,8 +13,6 @@ class Masks:
 
     Attributes
     ----------
-    bits : CxHxW numpy.ndarray of bool
-        The masks in the size of the original picture.
     scores : C numpy.ndarray of float32
         The model's own guess of each mask's IoU with what was meant ("predicted IoU"). A linear layer makes it, so it
         can leave [0, 1].
@@ -21,30 +21,56 @@ class Masks:
         `mask_input`.
     model : str
         The name of the model that made them, which every picture shows.
+    size : (int, int)
+        Height and width of the original picture.
+    enlarge : callable
+        Takes the number of a mask and returns it in the size of the original picture, HxW bool. It is called when a
+        mask is looked at: often only one of three is, and a large picture's masks take longer to enlarge than to make.
     """
 
-    bits: np.ndarray
     scores: np.ndarray
     logits: np.ndarray
     model: str
+    size: tuple[int, int]
+    enlarge: Callable[[int], np.ndarray]
 
     def __len__(self):
-        return len(self.bits)
+        return len(self.scores)
 
     def __repr__(self):
-        height, width = self.bits.shape[1:]
+        height, width = self.size
         scores = ", ".join(f"{score:.3f}" for score in self.scores)
         return f"Masks({len(self)} of {width}x{height} by {self.model}, predicted IoU {scores})"
+
+    @cached_property
+    def bits(self):
+        """All masks in the size of the original picture, CxHxW bool."""
+        return np.stack([self.enlarge(index) for index in range(len(self))])
+
+    def mask(self, index):
+        """Return one of the masks in the size of the original picture, HxW bool."""
+        # cached_property keeps its value under its own name.
+        return self.bits[index] if "bits" in vars(self) else self.enlarge(index)
+
+    def only(self, index):
+        """Return this answer with one of its masks alone."""
+        return Masks(self.scores[[index]], self.logits[[index]], self.model, self.size, lambda _: self.mask(index))
 
     @property
     def best_index(self):
         """Index of the mask with the highest score, int."""
         return int(self.scores.argmax())
 
-    @property
+    @cached_property
     def best(self):
         """The mask with the highest score, HxW bool."""
-        return self.bits[self.best_index]
+        return self.mask(self.best_index)
+
+    @property
+    def nbytes(self):
+        """Memory that the arrays take so far, bytes."""
+        made = [array for name, array in vars(self).items() if name in ("bits", "best")]
+        return sum(array.nbytes for array in [self.scores, self.logits, *made])
 
     @property
     def areas(self):

@@ -7,12 +7,15 @@ What is added: pictures and prompts are checked, the embedding is a value that i
 import contextlib
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from segment_anything import SamPredictor, sam_model_registry
+from segment_anything.utils.transforms import ResizeLongestSide
 
 from sam_nb.checkpoints import CHECKPOINTS, download, home, sha256
 from sam_nb.embeddings import Embedding, EmbeddingCache, embedding_key
@@ -28,7 +31,8 @@ ARCHITECTURES = {
 }
 """Model name -> a function that builds it with random weights."""
 
-CHUNK = 32  # prompts decoded in one pass: a hundred full-size masks at once are slower, and take gigabytes
+CHUNK = 32  # prompts decoded in one pass: a hundred at once are slower, and take gigabytes
+MASK_THRESHOLD = 0.0  # logits above it are mask, in all of `segment_anything`'s models
 
 
 def load_sam(name=None, checkpoint=None, device=None):
@@ -130,7 +134,7 @@ class Sam:
         """
         image = load_image(image)
         height, width = image.shape[:2]
-        side = self.model.image_encoder.img_size
+        side = self._side
         if min(height, width) / max(height, width) * side < 1:
             raise ValueError(f"a picture of {width}x{height} is too thin: resized to {side} it has less than one line")
         key = embedding_key(image, self.weights, self.device.type)
@@ -186,18 +190,7 @@ class Sam:
         self._check_prompt(prompt, embedding)
         if multimask_output is None:
             multimask_output = _is_ambiguous(prompt)
-        # Copies: PyTorch warns about a prompt's read-only arrays.
-        asked = {
-            "point_coords": prompt.points,
-            "point_labels": prompt.labels,
-            "box": prompt.box,
-            "mask_input": prompt.mask_input,
-        }
-        bits, scores, logits = self.predictor(embedding).predict(
-            **{name: value.copy() for name, value in asked.items() if value is not None},
-            multimask_output=multimask_output,
-        )
-        return Masks(bits, scores, logits, self.name)
+        return self._decode_alike(embedding, [prompt], multimask_output)[0]
 
     def decode_many(self, embedding, prompts, multimask_output=False):
         """Return the answers to several prompts about one picture, each about its own object.
@@ -230,32 +223,49 @@ class Sam:
                 prompt.mask_input is None,
             )
             kinds.setdefault(kind, []).append(index)
-        predictor = self.predictor(embedding)
         answers = {}
         for indices in kinds.values():
             for start in range(0, len(indices), CHUNK):
                 chunk = indices[start : start + CHUNK]
-                answered = self._decode_alike(predictor, [prompts[index] for index in chunk], multimask_output)
+                answered = self._decode_alike(embedding, [prompts[index] for index in chunk], multimask_output)
                 answers.update(zip(chunk, answered, strict=True))
         return [answers[index] for index in range(len(prompts))]
 
-    def _decode_alike(self, predictor, prompts, multimask_output):
-        def batch(field):
-            values = [getattr(prompt, field) for prompt in prompts]
-            return None if values[0] is None else torch.as_tensor(np.stack(values), device=self.device)
+    def _decode_alike(self, embedding, prompts, multimask_output):
+        """Return the `Masks` for prompts of one kind: `SamPredictor.predict_torch`, but for the full-size masks."""
+        self._check_made_here(embedding)
+        original_size, input_size, side = embedding.original_size, embedding.input_size, self._side
+        transform = ResizeLongestSide(side)
 
-        # Apple's GPU has no float64: coordinates leave NumPy as float32.
-        points, boxes = (None if value is None else value.float() for value in (batch("points"), batch("box")))
-        size = predictor.original_size
-        bits, scores, logits = predictor.predict_torch(
-            point_coords=None if points is None else predictor.transform.apply_coords_torch(points, size),
-            point_labels=batch("labels"),
-            boxes=None if boxes is None else predictor.transform.apply_boxes_torch(boxes, size),
-            mask_input=batch("mask_input"),
-            multimask_output=multimask_output,
-        )
-        arrays = (tensor.cpu().numpy() for tensor in (bits, scores, logits))
-        return [Masks(*answer, self.name) for answer in zip(*arrays, strict=True)]
+        def batch(field, resize=lambda values, size: values):
+            values = [getattr(prompt, field) for prompt in prompts]
+            if values[0] is None:
+                return None
+            # Apple's GPU has no float64.
+            return torch.as_tensor(resize(np.stack(values), original_size), dtype=torch.float32, device=self.device)
+
+        points, boxes = batch("points", transform.apply_coords), batch("box", transform.apply_boxes)
+        with torch.inference_mode():
+            sparse, dense = self.model.prompt_encoder(
+                points=None if points is None else (points, batch("labels")), boxes=boxes, masks=batch("mask_input")
+            )
+            logits, scores = self.model.mask_decoder(
+                image_embeddings=embedding.features.to(self.device),
+                image_pe=self.model.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=multimask_output,
+            )
+        pairs = zip(scores.cpu().numpy(), logits.cpu().numpy(), strict=True)
+        return [
+            Masks(one, low_res, self.name, original_size, partial(_enlarged, low_res, side, input_size, original_size))
+            for one, low_res in pairs
+        ]
+
+    @property
+    def _side(self):
+        """Pixels of the padded square that the encoder sees."""
+        return self.model.image_encoder.img_size
 
     def _check_prompt(self, prompt, embedding):
         prompt.check_inside(*embedding.original_size)
@@ -270,6 +280,28 @@ class Sam:
         if embedding.weights != self.weights:
             other = f"other weights of {self.name}" if embedding.model == self.name else embedding.model
             raise ValueError(f"this embedding was made by {other}: encode the picture again with this model")
+
+
+def _enlarged(logits, side, input_size, original_size, index):
+    """Return a mask in the size of the original picture, HxW bool, as `segment_anything` does in `postprocess_masks`.
+
+    Parameters
+    ----------
+    logits : CxhxW numpy.ndarray of float32
+        Of the padded square.
+    side : int
+        Of that square, in pixels of the encoder's input.
+    input_size, original_size : (int, int)
+        Height and width of the picture in the square, and of the original picture.
+    index : int
+        Which of the C masks.
+    """
+    low_res = torch.from_numpy(logits[index])[None, None]
+    square = F.interpolate(low_res, (side, side), mode="bilinear", align_corners=False)
+    picture = F.interpolate(
+        square[..., : input_size[0], : input_size[1]], original_size, mode="bilinear", align_corners=False
+    )
+    return (picture[0, 0] > MASK_THRESHOLD).numpy()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 from sam_nb.draw import PALETTE
 from sam_nb.images import load_image
@@ -86,10 +86,15 @@ class Answer:
     masks: Masks
     index: int
 
-    @property
+    @cached_property
     def mask(self):
         """The mask that holds, HxW bool."""
-        return self.masks.bits[self.index]
+        return self.masks.mask(self.index)
+
+    @property
+    def nbytes(self):
+        """Memory that the arrays take so far, bytes."""
+        return self.masks.nbytes + (self.mask.nbytes if "mask" in vars(self) else 0)
 
 
 @dataclass(frozen=True)
@@ -412,7 +417,7 @@ class _Answers:
         total = 0
         *older, (_, newest) = self._kept.items()
         for steps, answer in [(None, newest), *reversed(older)]:
-            total += 0 if answer is None else answer.masks.bits.nbytes + answer.masks.logits.nbytes
+            total += 0 if answer is None else answer.nbytes
             if total > KEPT_BYTES and steps is not None:
                 del self._kept[steps]
 

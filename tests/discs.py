@@ -49,6 +49,6 @@ class Discs:
             x0, y0, x1, y1 = prompt.box
             mask |= (self.xs >= x0) & (self.xs <= x1) & (self.ys >= y0) & (self.ys <= y1)
         lone = prompt.box is None and prompt.mask_input is None and len(points) == 1
-        bits = np.stack([mask] * (3 if lone else 1))
         scores = np.array([0.5, 0.9, 0.7] if lone else [0.8], np.float32)
-        return Masks(bits, scores, np.full((len(bits), 256, 256), 0.3, np.float32), "discs")
+        logits = np.full((len(scores), 256, 256), 0.3, np.float32)
+        return Masks(scores, logits, "discs", mask.shape, lambda index: mask)

@@ -7,7 +7,7 @@ from sam_nb.masks import Masks, as_mask, iou
 @pytest.fixture
 def masks(blob):
     bits = np.stack([blob, np.zeros_like(blob), ~blob])
-    return Masks(bits, np.array([0.5, 1.02, 0.9], np.float32), np.zeros((3, 256, 256), np.float32), "lite")
+    return Masks(np.array([0.5, 1.02, 0.9], np.float32), np.zeros((3, 256, 256), np.float32), "lite", blob.shape, bits.__getitem__)
 
 
 def test_best_areas_and_boxes(masks, blob):
@@ -18,6 +18,30 @@ def test_best_areas_and_boxes(masks, blob):
     assert masks.boxes.tolist() == [[x.min(), y.min(), x.max() + 1, y.max() + 1], [0, 0, 0, 0], [0, 0, 90, 60]]
     assert len(masks) == 3
     assert repr(masks) == "Masks(3 of 90x60 by lite, predicted IoU 0.500, 1.020, 0.900)"
+
+
+def test_a_mask_is_enlarged_when_it_is_looked_at(blob):
+    asked = []
+
+    def enlarge(index):
+        asked.append(index)
+        return [blob, ~blob][index]
+
+    masks = Masks(np.float32([0.2, 0.8]), np.zeros((2, 256, 256), np.float32), "lite", blob.shape, enlarge)
+    assert repr(masks) == "Masks(2 of 90x60 by lite, predicted IoU 0.200, 0.800)"
+    assert asked == []
+    before = masks.nbytes
+    assert np.array_equal(masks.best, ~blob)
+    assert masks.best is masks.best
+    assert asked == [1]
+    assert masks.nbytes == before + blob.size
+    alone = masks.only(0)
+    assert (len(alone), alone.scores.tolist(), alone.logits.shape) == (1, [np.float32(0.2)], (1, 256, 256))
+    assert np.array_equal(alone.best, blob)
+    assert asked == [1, 0]
+    assert np.array_equal(masks.bits, [blob, ~blob])
+    assert np.array_equal(masks.mask(0), blob)
+    assert asked == [1, 0, 0, 1]
 
 
 def test_iou_by_counting():

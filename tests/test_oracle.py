@@ -70,7 +70,7 @@ def test_decode_many_boxes_equals_predict_torch(pair, multimask_output):
     sam, embedding, predictor = pair
     boxes = [(24, 17, 298, 247), (183, 33, 266, 245), (72, 20, 177, 225)]
     answers = sam.decode_many(embedding, [Prompt(box=box) for box in boxes], multimask_output=multimask_output)
-    transformed = predictor.transform.apply_boxes_torch(torch.tensor(boxes), embedding.original_size)
+    transformed = torch.tensor(predictor.transform.apply_boxes(np.array(boxes), embedding.original_size)).float()
     masks, scores, logits = predictor.predict_torch(None, None, transformed, multimask_output=multimask_output)
     assert np.array_equal(np.stack([answer.bits for answer in answers]), masks.numpy())
     assert np.array_equal(np.stack([answer.scores for answer in answers]), scores.numpy())
@@ -79,12 +79,12 @@ def test_decode_many_boxes_equals_predict_torch(pair, multimask_output):
 
 def test_decode_many_points_equals_predict_torch(pair):
     sam, embedding, predictor = pair
-    points = torch.tensor([[[120.0, 200.0], [30.5, 9.0]], [[200.0, 100.0], [440.0, 290.0]]])
-    labels = torch.tensor([[1, 0], [1, 1]])
-    prompts = [Prompt(points=p.numpy(), labels=q.numpy()) for p, q in zip(points, labels, strict=True)]
+    points = np.array([[[120.0, 200.0], [30.5, 9.0]], [[200.0, 100.0], [440.0, 290.0]]])
+    labels = np.array([[1, 0], [1, 1]])
+    prompts = [Prompt(points=p, labels=q) for p, q in zip(points, labels, strict=True)]
     answers = sam.decode_many(embedding, prompts)
-    transformed = predictor.transform.apply_coords_torch(points, embedding.original_size)
-    masks, _, logits = predictor.predict_torch(transformed, labels, multimask_output=False)
+    transformed = torch.tensor(predictor.transform.apply_coords(points, embedding.original_size)).float()
+    masks, _, logits = predictor.predict_torch(transformed, torch.tensor(labels), multimask_output=False)
     assert np.array_equal(np.stack([answer.bits for answer in answers]), masks.numpy())
     assert np.array_equal(np.stack([answer.logits for answer in answers]), logits.numpy())
 

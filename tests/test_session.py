@@ -36,7 +36,7 @@ class Disc:
         fed = 0.0 if prompt.mask_input is None else float(prompt.mask_input.max())
         logits = np.stack([np.full((8, 8), fed + 0.3 + index) for index in range(len(bits))]).astype(np.float32)
         scores = np.array([0.5, 0.9, 0.7] if lone else [0.8], np.float32)
-        return Masks(np.stack(bits), scores, logits, "disc")
+        return Masks(scores, logits, "disc", (HEIGHT, WIDTH), bits.__getitem__)
 
 
 @pytest.fixture
