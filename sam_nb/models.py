@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from sam_nb.attention import speed_up
 from sam_nb.checkpoints import CHECKPOINTS, download, home, sha256
 from sam_nb.embeddings import Embedding, EmbeddingCache, embedding_key
 from sam_nb.images import load_image
@@ -74,7 +75,7 @@ def load_sam(name=None, checkpoint=None, device=None):
         model.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold the weights of {name}: {str(error)[:300]}") from error
-    model.eval().to(device or _best_device())
+    speed_up(model).eval().to(device or _best_device())
     # Official weights were compared with their digest a moment ago.
     official = checkpoint is None and name in CHECKPOINTS
     sam = Sam(model, name, CHECKPOINTS[name].sha256 if official else sha256(path))

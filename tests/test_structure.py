@@ -13,6 +13,7 @@ PACKAGE = Path(sam_nb.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 RANKS = {
+    "attention": 0,
     "images": 0,
     "prompts": 0,
     "checkpoints": 0,
@@ -32,7 +33,7 @@ RANKS = {
 
 DOORS = {
     "torch": {"lite", "embeddings", "models"},
-    "segment_anything": {"lite", "models"},
+    "segment_anything": {"attention", "lite", "models"},
     "timm": {"lite"},
     "PIL": {"export", "images", "layers"},
     "skimage": {"images"},
