@@ -25,6 +25,7 @@ class PointerRelay(anywidget.AnyWidget):
     """
 
     _esm = Path(__file__).parent / "static" / "pointer.js"
+    _css = Path(__file__).parent / "static" / "pointer.css"
 
     target = traitlets.Instance(ipywidgets.DOMWidget).tag(sync=True, **ipywidgets.widget_serialization)
     hover = traitlets.Bool(False).tag(sync=True)

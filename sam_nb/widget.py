@@ -9,16 +9,19 @@ import asyncio
 import base64
 import contextlib
 import html
+import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import ipywidgets
 import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
+from IPython.display import display, update_display
 
 from sam_nb.draw import BOX as BOX_COLOR
 from sam_nb.draw import NEGATIVE, POSITIVE
@@ -34,6 +37,7 @@ from sam_nb.view import View
 
 MOST_WIDTH, MOST_HEIGHT = 1024, 640  # of the canvas, in its pixels
 PLACEHOLDER_WIDTH = 768  # of the picture that stands in for the canvas: it is saved with the notebook
+REST = 1.0  # seconds after the last step until that picture is brought up to date
 SMALLEST_BOX = 4  # canvas pixels; a shorter drag is a click with a trembling hand
 HOVER_LIMIT = 0.1  # seconds a decoding may take for the preview to be on by default
 ZOOM = 1.25
@@ -115,10 +119,14 @@ class PromptCanvas(ipywidgets.VBox):
         self.view = View.fit(height, width, MOST_HEIGHT, MOST_WIDTH)
         self._drag = None
         self._hovered = None  # point of the picture under the mouse
+        self._previewed = False  # whether a preview is shown
         self._wanted = set()  # what the model's thread still has to do: "answer", "hover"
         self._task = None
         self._progress = 0.0
         self._is_quick = None  # whether decoding is, once it was tried
+        self._is_shown = False  # in a notebook, with a picture in front
+        self._touched = False  # by a hand, since that picture was last brought up to date
+        self._resting = None  # what brings it up to date
         self._listing = False  # the buttons are being set by the session, not by a hand
         self._build(hover)
         self.session.on_change(self._changed)
@@ -202,18 +210,44 @@ class PromptCanvas(ipywidgets.VBox):
 
     def close(self):
         """Take the canvas off the page and end its thread."""
+        if self._resting is not None:
+            self._resting.cancel()
         self._thread.shutdown(wait=False)
         super().close()
 
     def __repr__(self):
         return f"PromptCanvas({self.session})"
 
-    def _repr_mimebundle_(self, **options):
-        # Where no kernel answers (a saved notebook, nbviewer, GitHub) a picture stands in for the canvas.
-        bundle = super()._repr_mimebundle_(**options)
-        data = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
-        data["image/jpeg"] = base64.b64encode(jpeg(self.snapshot(PLACEHOLDER_WIDTH))).decode("ascii")
-        return data
+    def _ipython_display_(self):
+        """Show the canvas, and a picture that stands in for it where no kernel answers.
+
+        JupyterLab shows an output's widget or nothing, so the picture is an output of its own, in front of the canvas;
+        `static/pointer.css` hides it as long as the canvas is alive. VS Code and Colab build their pages in other ways:
+        there the picture is the second form of one output.
+        """
+        canvas = super()._repr_mimebundle_()
+        if "VSCODE_PID" in os.environ or "google.colab" in sys.modules:
+            display(self._stand_in() | canvas, raw=True)
+        else:
+            display(self._stand_in(), raw=True, display_id=self.model_id)
+            display(canvas, raw=True)
+            self._is_shown = True
+
+    def _stand_in(self):
+        """Return the picture that stands in for the canvas, as a mimebundle."""
+        file = jpeg(self.snapshot(PLACEHOLDER_WIDTH))
+        return {"image/jpeg": base64.b64encode(file).decode("ascii"), "text/plain": repr(self)}
+
+    def _keep_picture(self, loop):
+        """Bring the picture up to date once the hand rests, so that the notebook is saved with what was clicked."""
+        self._touched = False
+        if self._resting is not None:
+            self._resting.cancel()
+
+        def update():
+            update_display(self._stand_in(), raw=True, display_id=self.model_id)
+
+        self._resting = loop.call_later(REST, self._guarded, update)
 
     # The parts -------------------------------------------------------------------------------------------
 
@@ -231,7 +265,7 @@ class PromptCanvas(ipywidgets.VBox):
             target=self._canvas,
             label="Picture to segment. Z: undo, Y: redo, N: new object, M: next mask, Delete: delete the object",
         )
-        self._pointer.on_msg(lambda _, content, __: self._guarded(self._heard, content))
+        self._pointer.on_msg(lambda _, content, __: [self._guarded(self._heard, event) for event in content["events"]])
         # Where the relay cannot listen, ipycanvas's own events still give clicks and boxes.
         self._canvas.on_mouse_down(lambda x, y: self._guarded(self._heard, {"type": "down", "x": x, "y": y}))
         self._canvas.on_mouse_move(lambda x, y: self._guarded(self._heard, {"type": "move", "x": x, "y": y}))
@@ -242,7 +276,7 @@ class PromptCanvas(ipywidgets.VBox):
         def button(text, icon, tip, action):
             made = ipywidgets.Button(description=text, icon=icon, tooltip=tip)
             made.layout = ipywidgets.Layout(width="auto")
-            made.on_click(lambda _: self._guarded(action))
+            made.on_click(lambda _: self._guarded(self._pressed, action))
             return made
 
         self._mode = ipywidgets.ToggleButtons(
@@ -262,7 +296,7 @@ class PromptCanvas(ipywidgets.VBox):
             button("", "arrows-alt", "the whole picture (0)", self._fit),
         ]
         self._chooser = ipywidgets.ToggleButtons(options=[], style=ipywidgets.ToggleButtonsStyle(button_width="auto"))
-        self._chooser.observe(lambda _: self._guarded(self._choice_changed), "value")
+        self._chooser.observe(lambda _: self._guarded(self._pressed, self._choice_changed), "value")
         self._opacity = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05, readout=False, description="opacity")
         self._opacity.layout = ipywidgets.Layout(width="200px")
         self._opacity.observe(lambda _: self._request("answer"), "value")
@@ -302,7 +336,12 @@ class PromptCanvas(ipywidgets.VBox):
         except Exception as error:
             self._tell_error(error)
 
+    def _pressed(self, action):
+        self._touched |= not self._listing
+        action()
+
     def _heard(self, event):
+        self._touched = True
         getattr(self, f"_on_{event['type']}")(event)
 
     def _on_down(self, event):
@@ -329,17 +368,17 @@ class PromptCanvas(ipywidgets.VBox):
     def _on_up(self, event):
         if self._drag is None:
             return
-        self._on_move(event)
-        drag, self._drag = self._drag, None
+        if self._drag.kind == MOVE:
+            self._on_move(event)
+        drag, self._drag = replace(self._drag, now=(event["x"], event["y"])), None
         if drag.is_box:
+            self._draw_prompts()  # without the box that was being drawn: the session may refuse it
             corners = [self.view.clamped(*self.view.to_picture(*place)) for place in (drag.start, drag.now)]
             (x0, x1), (y0, y1) = (sorted(side) for side in zip(*corners, strict=True))
             self.session.set_box(*(round(side, 2) for side in (x0, y0, x1, y1)))
         elif drag.kind in (INCLUDE, EXCLUDE):
             x, y = self.view.clamped(*self.view.to_picture(*drag.start))
             self.session.add_point(round(x, 2), round(y, 2), int(drag.kind == INCLUDE))
-        else:
-            self._draw_prompts()
 
     def _on_cancel(self, event):
         self._drag = None
@@ -429,8 +468,9 @@ class PromptCanvas(ipywidgets.VBox):
         self._progress = share
 
     def _changed(self):
-        self._hide_hover()
-        self._draw_prompts()
+        with _hold():  # one message: the page is slow to draw, and a click's mask waits behind it
+            self._clear_hover()
+            self._paint_prompts()
         self._request("answer")
 
     def _request(self, what):
@@ -459,6 +499,8 @@ class PromptCanvas(ipywidgets.VBox):
                     self._guarded(self._finish, *ready)
             finally:
                 waiting.cancel()
+        if self._is_shown and self._touched:
+            self._keep_picture(loop)
 
     def _take(self):
         """Return what to do next: steps before previews."""
@@ -488,6 +530,7 @@ class PromptCanvas(ipywidgets.VBox):
         elif what == "hover":
             if file is not None and self._hovered is not None and not self.session.current.steps:
                 self._show_layer(self._hover_layer, self._hover_image, file)
+                self._previewed = True
         else:
             objects, answer, words = result
             if objects != self.session.objects:
@@ -516,21 +559,28 @@ class PromptCanvas(ipywidgets.VBox):
             layer.draw_image(image, 0, 0)
 
     def _hide_hover(self):
-        self._hovered = None
-        self._wanted.discard("hover")
         with _hold():
-            self._hover_layer.clear()
+            self._clear_hover()
 
     def _draw_prompts(self):
-        layer = self._prompt_layer
         with _hold():
-            layer.clear()
-            if self._drag is not None and self._drag.is_box:
-                self._draw_box((*self._drag.start, *self._drag.now))
-            elif self.session.box is not None:
-                self._draw_box(self._box_on_canvas(self.session.box, self.view))
-            for point in self.session.points:
-                self._draw_point(*self.view.to_canvas(point.x, point.y), point.label)
+            self._paint_prompts()
+
+    def _clear_hover(self):
+        self._hovered = None
+        self._wanted.discard("hover")
+        if self._previewed:
+            self._previewed = False
+            self._hover_layer.clear()
+
+    def _paint_prompts(self):
+        self._prompt_layer.clear()
+        if self._drag is not None and self._drag.is_box:
+            self._draw_box((*self._drag.start, *self._drag.now))
+        elif self.session.box is not None:
+            self._draw_box(self._box_on_canvas(self.session.box, self.view))
+        for point in self.session.points:
+            self._draw_point(*self.view.to_canvas(point.x, point.y), point.label)
 
     def _draw_box(self, corners):
         x0, y0, x1, y1 = corners
@@ -645,8 +695,8 @@ class _Row(ipywidgets.HBox):
 
         self._name.observe(rename, "value")
         self._category.observe(rename, "value")
-        self._color.on_click(lambda _: owner._guarded(session.select, index))
-        delete.on_click(lambda _: owner._guarded(session.delete, index))
+        self._color.on_click(lambda _: owner._guarded(owner._pressed, partial(session.select, index)))
+        delete.on_click(lambda _: owner._guarded(owner._pressed, partial(session.delete, index)))
 
     def show(self, item, is_current):
         """Show a `PromptedObject`."""

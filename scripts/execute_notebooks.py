@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TIMEOUT = 600  # seconds a cell may take
+WIDGET = "application/vnd.jupyter.widget-view+json"
 LARGEST = 600_000  # bytes of a saved notebook
 OF_THIS_COMPUTER = (NOTEBOOKS.parent, Path.home(), Path(tempfile.gettempdir()))
 
@@ -46,8 +47,9 @@ def execute(path):
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise RuntimeError(f"{path.name} writes to stderr: {output.text[:500]}")
-            # No kernel answers a saved widget: the picture that came with it is shown instead.
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+        if cell.cell_type == "code":
+            # No kernel answers a saved widget: the picture in front of it stands in.
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     text = nbformat.writes(notebook) + "\n"
     for folder in OF_THIS_COMPUTER:
         if json.dumps(f"{folder}{os.sep}")[1:-1] in text:

@@ -24,7 +24,13 @@ def image(blob):
 @pytest.fixture
 def answer(blob):
     bits = np.stack([~blob, blob, blob])
-    return Masks(np.array([0.1, 0.934, 0.5], np.float32), np.zeros((3, 256, 256), np.float32), "lite", blob.shape, bits.__getitem__)
+    return Masks(
+        np.array([0.1, 0.934, 0.5], np.float32),
+        np.zeros((3, 256, 256), np.float32),
+        "lite",
+        blob.shape,
+        bits.__getitem__,
+    )
 
 
 def test_every_picture_names_its_model(image, answer, blob):

@@ -44,6 +44,7 @@ DOORS = {
     "requests": {"checkpoints"},
     "anywidget": {"pointer"},
     "pycocotools": {"export"},
+    "IPython": {"widget"},
     "ipycanvas": {"widget"},
     "ipywidgets": {"pointer", "widget"},
 }

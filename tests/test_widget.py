@@ -33,7 +33,7 @@ def canvas(model):
 def send(canvas, kind, x=0.0, y=0.0, **more):
     """Do what the browser does, in pixels of the picture."""
     place = canvas.view.to_canvas(x, y)
-    canvas._pointer._handle_custom_msg({"type": kind, "x": place[0], "y": place[1], **more}, [])
+    canvas._pointer._handle_custom_msg({"events": [{"type": kind, "x": place[0], "y": place[1], **more}]}, [])
 
 
 def click(canvas, x, y, button=0, shift=False):
@@ -212,15 +212,60 @@ def test_the_chooser_shows_scores_and_chooses(canvas):
     assert len(canvas.session.current.steps) == 3
 
 
-def test_a_picture_stands_in_where_no_kernel_answers(canvas):
+@pytest.fixture
+def shown_in_notebook(monkeypatch):
+    """Return the list of what is displayed, (mimebundle, options); updates are told by update=True."""
+    shown = []
+    monkeypatch.setattr(widget, "display", lambda bundle, raw, **options: shown.append((bundle, options)))
+    monkeypatch.setattr(
+        widget, "update_display", lambda bundle, raw, **options: shown.append((bundle, {"update": True, **options}))
+    )
+    monkeypatch.delenv("VSCODE_PID", raising=False)
+    return shown
+
+
+def test_a_picture_stands_in_where_no_kernel_answers(canvas, shown_in_notebook):
     click(canvas, 100, 80)
-    bundle = canvas._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert len(bundle["image/jpeg"]) > 1000
-    assert bundle["text/plain"] == "PromptCanvas(Session(500x300, discs: object 1 (1 steps)))"
+    canvas._ipython_display_()
+    (picture, named), (view, _) = shown_in_notebook
+    assert len(picture.pop("image/jpeg")) > 1000
+    assert picture == {"text/plain": "PromptCanvas(Session(500x300, discs: object 1 (1 steps)))"}
+    assert named == {"display_id": canvas.model_id}
+    assert "application/vnd.jupyter.widget-view+json" in view
+    assert "image/jpeg" not in view
     shown = canvas.snapshot()
     x, y = canvas.view.to_canvas(100, 60)
     np.testing.assert_allclose(shown[round(y), round(x)], (60, 117, 172), atol=1)
+
+
+def test_elsewhere_the_picture_is_the_second_form_of_one_output(canvas, shown_in_notebook, monkeypatch):
+    monkeypatch.setenv("VSCODE_PID", "1")
+    canvas._ipython_display_()
+    ((bundle, options),) = shown_in_notebook
+    assert {"application/vnd.jupyter.widget-view+json", "image/jpeg", "text/plain"} <= set(bundle)
+    assert options == {}
+
+
+def test_the_picture_follows_the_hand_and_not_the_code(canvas, shown_in_notebook, monkeypatch):
+    monkeypatch.setattr(widget, "REST", 0.05)
+
+    async def use():
+        canvas._ipython_display_()
+        before = shown_in_notebook[0][0]["image/jpeg"]
+        canvas.add_point(100, 80)
+        await canvas._task
+        await asyncio.sleep(0.1)
+        assert len(shown_in_notebook) == 2  # a cell that clicks leaves the outputs of other cells alone
+        for x in (200, 300):
+            click(canvas, x, 80)
+            await canvas._task
+        await asyncio.sleep(0.1)
+        assert len(shown_in_notebook) == 3  # both clicks at once
+        picture, options = shown_in_notebook[2]
+        assert options == {"update": True, "display_id": canvas.model_id}
+        assert picture["image/jpeg"] != before
+
+    asyncio.run(use())
 
 
 def test_saving(canvas, tmp_path, monkeypatch):

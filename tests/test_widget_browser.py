@@ -332,6 +332,33 @@ def test_a_lost_kernel_is_told(hand):
     hand.start()
 
 
+def test_a_closed_notebook_shows_what_was_clicked(hand, server):
+    hand.start()  # a page that was reloaded takes no new picture until the cell runs again
+    picture = hand.page.locator(".jp-OutputArea .jp-RenderedImage img").first
+    assert not picture.is_visible()  # the canvas is alive
+    hand.click(500, 300)
+    hand.wait_for(530, 300, masked=True)
+    hand.page.wait_for_timeout(2000)  # the hand rests
+    assert not picture.is_visible()
+    hand.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    hand.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    hand.page.reload()
+    picture.wait_for()
+    assert hand.layers.count() == 0
+    color = picture.evaluate(
+        """(img) => {
+            const canvas = new OffscreenCanvas(img.naturalWidth, img.naturalHeight);
+            const context = canvas.getContext('2d');
+            context.drawImage(img, 0, 0);
+            const scale = img.naturalWidth / 1024;
+            return [...context.getImageData(530 * scale, 300 * scale, 1, 1).data].slice(0, 3);
+        }"""
+    )
+    assert color == pytest.approx(FILL, abs=12)
+    photograph(hand, "closed")
+    hand.start()
+
+
 def test_a_canvas_that_the_browser_shrinks(narrow):
     narrow.fresh()
     assert narrow.layers.bounding_box()["width"] < 0.75 * SIZE[1]

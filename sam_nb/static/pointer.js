@@ -32,7 +32,12 @@ function attach(model, canvas) {
       y: ((event.clientY - box.top) * canvas.height) / box.height,
     };
   };
-  const report = (type, event, more = {}) => model.send({ type, ...place(event), ...more });
+  const queue = [];
+  const remember = (type, event, more = {}) => queue.push({ type, ...place(event), ...more });
+  const report = (...what) => {
+    remember(...what);
+    model.send({ events: queue.splice(0) });
+  };
 
   // Movements are thinned out; the last one always arrives.
   let waiting = null;
@@ -59,7 +64,8 @@ function attach(model, canvas) {
     stage.focus({ preventScroll: true });
     if (event.pointerType === "mouse") event.preventDefault();
     forget();
-    report("down", event, { button: event.button, shift: event.shiftKey, pointer: event.pointerType });
+    // Told together with what follows, at the latest the release: every message costs a click some milliseconds.
+    remember("down", event, { button: event.button, shift: event.shiftKey, pointer: event.pointerType });
   });
   on(canvas, "pointermove", (event) => {
     if (event.pointerId === held) soon("move", event);
@@ -108,7 +114,7 @@ function attach(model, canvas) {
       event.preventDefault();
       event.stopPropagation(); // or the notebook would undo, delete or insert cells
       if (name === "cancel") stage.blur();
-      if (!event.repeat || name === "undo" || name === "redo") model.send({ type: "key", name });
+      if (!event.repeat || name === "undo" || name === "redo") model.send({ events: [...queue.splice(0), { type: "key", name }] });
     },
     { signal: abort.signal },
   );
