@@ -94,7 +94,8 @@ class Answer:
     @property
     def nbytes(self):
         """Memory that the arrays take so far, bytes."""
-        return self.masks.nbytes + (self.mask.nbytes if "mask" in vars(self) else 0)
+        kept = [self.prompt.mask_input, vars(self).get("mask")]
+        return self.masks.nbytes + sum(array.nbytes for array in kept if array is not None)
 
 
 @dataclass(frozen=True)

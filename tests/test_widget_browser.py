@@ -13,7 +13,8 @@ pytestmark = pytest.mark.usefixtures("need_chromium")
 SIZE = (640, 1024)  # height, width: the canvas shows it one to one
 
 CELL = f"""
-import json
+import json, sys
+import ipywidgets, psutil
 import numpy as np
 from discs import Discs
 from sam_nb import PromptCanvas
@@ -297,6 +298,35 @@ def test_fast_clicks_all_count(hand):
         hand.click(x, y)
     hand.wait_for(100 + 80 * 9 + 30, 300, masked=True, seconds=20)
     near(hand.points(), places)
+
+
+def test_a_thousand_clicks_and_moves_leave_nothing_behind(hand):
+    hand.ask("setattr(sys.modules['sam_nb.session'], 'KEPT_BYTES', 2**24)")
+    hand.ask("setattr(canvas._hover, 'value', True)")
+    corner, far = hand.place(0, 0), hand.place(900, 500)
+
+    def storm(count):
+        for number in range(count):
+            x, y = (a + (b - a) * (number * step % 97) / 97 for a, b, step in zip(corner, far, (37, 53), strict=True))
+            hand.page.mouse.move(x, y)
+            hand.page.mouse.click(x + 20, y + 20)
+            if number % 4 == 3:
+                hand.page.keyboard.press("Delete")
+
+    left = "[psutil.Process().memory_info().rss / 2**20, len(ipywidgets.widgets.widget._instances), len(sam.asked)]"
+    storm(100)
+    memory, widgets, asked = hand.ask(left)
+    storm(900)
+    ended = time.monotonic()
+    while not hand.ask("canvas._task.done()"):
+        assert time.monotonic() < ended + 3, "the kernel is behind the mouse"
+    memory_after, widgets_after, asked_after = hand.ask(left)
+    assert asked_after - asked > 500  # some objects are deleted before they were asked about
+    assert widgets_after == widgets
+    assert memory_after < memory + 40
+    assert hand.ask("len(canvas.session.objects)") == 1
+    hand.click(505, 405)
+    hand.wait_for(535, 405, masked=True, seconds=1)
 
 
 def test_a_failing_model_is_told_and_the_canvas_lives_on(hand):
