@@ -1,10 +1,19 @@
 """The attention layers of `segment_anything`, computed faster: the same numbers but for rounding.
 
 What is changed is the order of the work, not the network: weights, state dict and the modules' interfaces stay as they
-are, and so does everything that is written for `segment_anything`.
+are, and so does everything that is written for `segment_anything`. Where gradients are wanted, its own code runs.
+
+Upstream's encoder keeps every score of 4096 x 4096 cells for all heads at once, three times over: 2.4 GB with vit_b,
+and most of its time goes by waiting for memory. Here a few rows of scores are made, used and overwritten.
 """
 
-from segment_anything.modeling import transformer
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling import image_encoder, transformer
+
+BY_ROWS = {"cpu"}  # kinds of device on which attention goes by rows; others have fused kernels
+SCORES = 2**19  # attention scores computed at a time: 2 MB, which stay in a processor's cache
+TOKENS = 2048  # that go through an MLP at a time: a half of them all, or the C library fetches fresh memory every time
 
 
 def speed_up(model):
@@ -19,9 +28,41 @@ def speed_up(model):
     segment_anything.modeling.Sam
         The same.
     """
+    faster = {
+        transformer.Attention: DecoderAttention,
+        image_encoder.Attention: EncoderAttention,
+        image_encoder.Block: EncoderBlock,
+    }
     for module in model.modules():
-        if type(module) is transformer.Attention:
-            module.__class__ = DecoderAttention
+        module.__class__ = faster.get(type(module), type(module))
+    return model
+
+
+def compute_in(model, dtype):
+    """Have a model's image encoder compute in another precision, in place; pictures and embeddings stay float32.
+
+    Parameters
+    ----------
+    model : segment_anything.modeling.Sam
+        That `speed_up` has seen.
+    dtype : torch.dtype
+        torch.float32 or torch.bfloat16. In bfloat16 the encoder has no gradients.
+
+    Returns
+    -------
+    segment_anything.modeling.Sam
+        The same.
+    """
+    encoder = model.image_encoder
+    blocks = [module for module in encoder.modules() if isinstance(module, EncoderBlock)]
+    for block in blocks:
+        # Nearly all of the work; the rest is quick and loses more.
+        block.attn.to(dtype)
+        block.mlp.to(dtype)
+    if not blocks and dtype != torch.float32:  # `lite`
+        encoder.backbone.to(dtype)
+        encoder.backbone.register_forward_pre_hook(lambda _, inputs: tuple(x.to(dtype) for x in inputs))
+        encoder.backbone.register_forward_hook(lambda _, __, features: [x.float() for x in features])
     return model
 
 
@@ -55,3 +96,142 @@ class DecoderAttention(transformer.Attention):
         else:
             weights = ((scale * q) @ k.transpose(2, 3)).softmax(dim=3)
         return self.out_proj(self._recombine_heads(weights @ v))
+
+
+class EncoderBlock(image_encoder.Block):
+    """A block of the image encoder's transformer."""
+
+    def forward(self, x):
+        """Return what `segment_anything.modeling.image_encoder.Block` returns, BxHxWxC, from BxHxWxC."""
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        # The sums stay in float32 whatever the layers compute in.
+        precision = self.mlp.lin1.weight.dtype
+        x = x + self.attn(self.norm1(x).to(precision), self.window_size)
+        tokens = self.norm2(x).to(precision).flatten(0, 2)
+        changed = torch.empty_like(tokens)
+        for start in range(0, len(tokens), TOKENS):
+            part = slice(start, start + TOKENS)
+            changed[part] = linear(self.mlp.lin2, self.mlp.act(linear(self.mlp.lin1, tokens[part])))
+        return x + changed.view(x.shape)
+
+
+class EncoderAttention(image_encoder.Attention):
+    """Attention among the cells of a picture, or of each window of it, with decomposed relative positions."""
+
+    def forward(self, x, window=0):
+        """Return what `segment_anything.modeling.image_encoder.Attention` returns.
+
+        Parameters
+        ----------
+        x : BxHxWxC torch.Tensor
+        window : int
+            Side of the windows, cells; 0 for one window, the whole. Upstream cuts the windows before it computes
+            queries, keys and values, and so does it for the padding of windows that reach over the edge as well, a
+            fifth of all cells. What a layer makes of padding, zeros, is its bias.
+
+        Returns
+        -------
+        BxHxWxC torch.Tensor
+        """
+        if torch.is_grad_enabled():
+            return super().forward(x)
+        if x.device.type not in BY_ROWS:
+            if not window:
+                return self._fused(x)
+            windows, padded = image_encoder.window_partition(x, window)
+            return image_encoder.window_unpartition(self._fused(windows), window, padded, x.shape[1:3])
+        pictures, height, width, channels = x.shape
+        sides = (window, window) if window else (height, width)
+        qkv = linear(self.qkv, x).unflatten(-1, (3, self.num_heads, -1))
+        mixed = x.new_empty(pictures, height, width, self.num_heads, channels // self.num_heads)
+        for picture in range(pictures):
+            for top in range(0, height, sides[0]):
+                for left in range(0, width, sides[1]):
+                    here = (picture, slice(top, top + sides[0]), slice(left, left + sides[1]))
+                    self._attend(qkv[here], sides, mixed[here])
+        return linear(self.proj, mixed.flatten(-2))
+
+    def _fused(self, x):
+        """Return the outcome for BxHxWxC windows by PyTorch's fused attention: for graphics cards, not tried on one."""
+        count, height, width, _ = x.shape
+        qkv = self.qkv(x).view(count, height, width, 3, self.num_heads, -1)
+        queries, keys, values = qkv.permute(3, 0, 4, 1, 2, 5)
+        apart_y = image_encoder.get_rel_pos(height, height, self.rel_pos_h)
+        apart_x = image_encoder.get_rel_pos(width, width, self.rel_pos_w)
+        rows = torch.einsum("bnhwc,hkc->bnhwk", queries, apart_y)
+        columns = torch.einsum("bnhwc,wkc->bnhwk", queries, apart_x)
+        liked = (rows[..., None] + columns[..., None, :]).flatten(2, 3).flatten(3, 4)
+        queries, keys, values = (each.flatten(2, 3) for each in (queries, keys, values))
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=liked)
+        return self.proj(mixed.transpose(1, 2).reshape(x.shape))
+
+    def _attend(self, qkv, sides, mixed):
+        """Compute one window.
+
+        Parameters
+        ----------
+        qkv : HxWx3xNxC torch.Tensor
+            Queries, keys and values of its cells, for N heads.
+        sides : (int, int)
+            Height and width of the window; more than HxW where it reaches over the edge.
+        mixed : HxWxNxC torch.Tensor
+            Is filled with the outcome.
+        """
+        height, width, _, heads, channels = qkv.shape
+        whole = qkv
+        if (height, width) != sides:
+            whole = self.qkv.bias.view(3, heads, channels).repeat(*sides, 1, 1, 1)
+            whole[:height, :width] = qkv
+        size = sides[0] * sides[1]
+        # Small products in bfloat16 take longer to convert to and fro than float32 takes for them.
+        core = qkv.dtype if heads * size**2 > SCORES else torch.float32
+        queries = qkv[:, :, 0].permute(2, 0, 1, 3).to(core)
+        keys, values = whole[:, :, 1:].permute(2, 3, 0, 1, 4).flatten(2, 3).to(core)
+        keys = (self.scale * keys).transpose(1, 2)
+        # How much each query likes each row and each column of the window, NxHxWxrows and NxHxWxcolumns.
+        apart_y = image_encoder.get_rel_pos(sides[0], sides[0], self.rel_pos_h)[:height].to(core)
+        apart_x = image_encoder.get_rel_pos(sides[1], sides[1], self.rel_pos_w)[:width].to(core)
+        rows = torch.einsum("nhwc,hkc->nhwk", queries, apart_y)
+        columns = torch.einsum("nhwc,wkc->nhwk", queries, apart_x)
+        some_heads = min(heads, max(1, SCORES // (height * width * size)))
+        some_rows = min(height, max(1, SCORES // (some_heads * width * size)))
+        memory = queries.new_empty(some_heads * some_rows * width * size)
+        for first in range(0, heads, some_heads):
+            for top in range(0, height, some_rows):
+                here = (slice(first, first + some_heads), slice(top, top + some_rows))
+                asked = queries[here]
+                scores = memory[: asked.shape[:3].numel() * size].view(*asked.shape[:3], *sides)
+                torch.add(rows[here][..., None], columns[here][..., None, :], out=scores)
+                scores = scores.view(len(asked), -1, size)
+                if len(scores) == 1:  # a single matrix is multiplied in place, a batch of bfloat16 is copied for it
+                    scores[0].addmm_(asked[0].flatten(0, 1), keys[first])
+                else:
+                    scores.baddbmm_(asked.flatten(1, 2), keys[here[0]])
+                torch.softmax(scores, dim=-1, out=scores)
+                mixed[here[1], :, here[0]] = (scores @ values[here[0]]).view(asked.shape).permute(1, 2, 0, 3)
+
+
+def linear(layer, x):
+    """Return ``layer(x)``, on x86 processors by the library for convolutions, which is up to 1.5 times as fast.
+
+    PyTorch multiplies matrices by MKL, which is slow on AMD's processors, and convolves by oneDNN, which is not.
+
+    Parameters
+    ----------
+    layer : torch.nn.Linear
+    x : ...xC torch.Tensor
+
+    Returns
+    -------
+    ...xD torch.Tensor
+    """
+    if x.device.type != "cpu" or not CONVOLVES:
+        return layer(x)
+    # Tokens as the rows of a picture that is one pixel wide, channels last.
+    pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+    made = F.conv2d(pixels, layer.weight[:, :, None, None], layer.bias)
+    return made.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+CONVOLVES = torch.backends.mkldnn.is_available() and "AVX" in torch.backends.cpu.get_cpu_capability()

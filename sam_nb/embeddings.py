@@ -58,7 +58,7 @@ def embedding_key(image, weights, device):
     weights : str
         Fingerprint of the model's weights.
     device : str
-        Kind of device, such as "cpu": results differ between kinds in the last digits.
+        Kind of device and precision, such as "cpu float32": results differ between kinds in the last digits.
 
     Returns
     -------

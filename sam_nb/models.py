@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from sam_nb.attention import speed_up
+from sam_nb.attention import compute_in, speed_up
 from sam_nb.checkpoints import CHECKPOINTS, download, home, sha256
 from sam_nb.embeddings import Embedding, EmbeddingCache, embedding_key
 from sam_nb.images import load_image
@@ -32,11 +32,13 @@ ARCHITECTURES = {
 }
 """Model name -> a function that builds it with random weights."""
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 CHUNK = 32  # prompts decoded in one pass: a hundred at once are slower, and take gigabytes
 MASK_THRESHOLD = 0.0  # logits above it are mask, in all of `segment_anything`'s models
 
 
-def load_sam(name=None, checkpoint=None, device=None):
+def load_sam(name=None, checkpoint=None, device=None, precision="float32"):
     """Load a model and say in one line which.
 
     Parameters
@@ -49,6 +51,9 @@ def load_sam(name=None, checkpoint=None, device=None):
         architecture is read off the weights.
     device : str or torch.device, optional
         Left out: "cuda", else "mps" (Apple), else "cpu".
+    precision : str
+        What the image encoder computes in: "float32"; "bfloat16", half the memory and, where the hardware has it, a
+        fraction of the time, for masks that differ by some pixels along the outline; "auto", whichever is faster.
 
     Returns
     -------
@@ -57,7 +62,7 @@ def load_sam(name=None, checkpoint=None, device=None):
     Raises
     ------
     ValueError
-        There is no such model, or the file does not hold its weights.
+        There is no such model or precision, or the file does not hold its weights.
     FileNotFoundError
         `checkpoint` does not exist.
     RuntimeError
@@ -67,6 +72,8 @@ def load_sam(name=None, checkpoint=None, device=None):
         name = _default_name()
     if name is not None and name not in ARCHITECTURES:
         raise ValueError(f"no model {name!r}: expected one of {', '.join(ARCHITECTURES)}")
+    if precision not in (*PRECISIONS, "auto"):
+        raise ValueError(f"no precision {precision!r}: expected one of {', '.join(PRECISIONS)}, auto")
     path = _weights_path(name, checkpoint)
     state = _read_weights(path)
     name = name or _architecture_of(state, path)
@@ -76,10 +83,14 @@ def load_sam(name=None, checkpoint=None, device=None):
     except RuntimeError as error:
         raise ValueError(f"{path} does not hold the weights of {name}: {str(error)[:300]}") from error
     _keep_freed_memory()
-    speed_up(model).eval().to(device or _best_device())
+    device = torch.device(device or _best_device())
+    speed_up(model).eval().to(device)
+    if precision == "auto":
+        precision = "bfloat16" if name != "lite" and _has_bfloat16(device) else "float32"
+    compute_in(model, PRECISIONS[precision])
     # Official weights were compared with their digest a moment ago.
     official = checkpoint is None and name in CHECKPOINTS
-    sam = Sam(model, name, CHECKPOINTS[name].sha256 if official else sha256(path))
+    sam = Sam(model, name, CHECKPOINTS[name].sha256 if official else sha256(path), precision)
     print(_announcement(sam, checkpoint))
     return sam
 
@@ -95,12 +106,15 @@ class Sam:
         "lite", "vit_b", "vit_l" or "vit_h".
     weights : str
         SHA-256 of the weights.
+    precision : str
+        What the image encoder computes in, "float32" or "bfloat16".
     """
 
-    def __init__(self, model, name, weights):
+    def __init__(self, model, name, weights, precision="float32"):
         self.model = model
         self.name = name
         self.weights = weights
+        self.precision = precision
         self._cache = EmbeddingCache(home() / "embeddings")
 
     def __repr__(self):
@@ -139,7 +153,7 @@ class Sam:
         side = self._side
         if min(height, width) / max(height, width) * side < 1:
             raise ValueError(f"a picture of {width}x{height} is too thin: resized to {side} it has less than one line")
-        key = embedding_key(image, self.weights, self.device.type)
+        key = embedding_key(image, self.weights, f"{self.device.type} {self.precision}")
         embedding = self._cache.get(key)
         if embedding is None:
             predictor = SamPredictor(self.model)
@@ -350,6 +364,15 @@ def _best_device():
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def _has_bfloat16(device):
+    """Whether the hardware computes in bfloat16 and not only imitates it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # An older PyTorch cannot tell.
+    able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def _weights_path(name, checkpoint):
     if checkpoint is None:
         return WEIGHTS if name == "lite" else download(name)
@@ -398,7 +421,8 @@ def _announcement(sam, checkpoint):
     source = "Meta's SAM" if sam.name != "lite" else "this project's small embedded model, not Meta's SAM"
     if checkpoint is not None:
         source = f"weights from {Path(checkpoint).name}"
-    line = f"{sam.name}: {source}, {_millions(sam.model)} parameters, on {sam.device}."
+    inside = "" if sam.precision == "float32" else f" in {sam.precision}"
+    line = f"{sam.name}: {source}, {_millions(sam.model)} parameters, on {sam.device}{inside}."
     if sam.name == "lite" and checkpoint is None:
         line += f' For Meta\'s: load_sam("vit_b"), a download of {CHECKPOINTS["vit_b"].size / 1e6:.0f} MB.'
     return line

@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
-from segment_anything.modeling import transformer
+from segment_anything.modeling import ImageEncoderViT, image_encoder, transformer
 
-from sam_nb.attention import DecoderAttention, speed_up
+from sam_nb import attention
+from sam_nb.attention import DecoderAttention, compute_in, linear, speed_up
 from sam_nb.lite import build_lite
 
 
@@ -31,3 +32,80 @@ def test_a_model_that_was_sped_up_has_the_same_weights():
     kinds = {type(module) for module in model.modules()}
     assert DecoderAttention in kinds
     assert transformer.Attention not in kinds
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """Return upstream's encoder, small, with windows that reach over the edge, and relative positions that matter."""
+    torch.manual_seed(0)
+    made = ImageEncoderViT(
+        img_size=240, embed_dim=48, depth=3, num_heads=3, use_rel_pos=True, window_size=6, global_attn_indexes=(1,)
+    )
+    for name, parameter in made.named_parameters():
+        if "rel_pos" in name or "pos_embed" in name or name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.5)
+    return made.eval()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"SCORES": 6**4, "TOKENS": 100, "CONVOLVES": True},
+        {"SCORES": 1, "CONVOLVES": False},
+        {"BY_ROWS": set(), "CONVOLVES": False},  # as on a graphics card
+    ],
+    ids=["as it is", "in pieces", "row by row", "fused"],
+)
+def test_the_encoder_equals_upstream_s(encoder, settings, monkeypatch):
+    for name, value in settings.items():
+        monkeypatch.setattr(attention, name, value)
+    pictures = torch.randn(2, 3, 240, 240)
+    ours = speed_up(copy.deepcopy(encoder))
+    with torch.no_grad():
+        expected = encoder(pictures)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(ours(pictures), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_where_gradients_are_wanted_they_are_upstream_s(encoder):
+    pictures = torch.randn(1, 3, 240, 240)
+    ours = speed_up(copy.deepcopy(encoder))
+    for model in (encoder, ours):
+        model.zero_grad()
+        model(pictures).square().mean().backward()
+    for mine, theirs in zip(ours.parameters(), encoder.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_vit_b_equals_upstream_s(random_vit_b):
+    expected = copy.deepcopy(random_vit_b.image_encoder).eval()
+    ours = speed_up(copy.deepcopy(expected))
+    kinds = {type(module) for module in ours.modules()}
+    assert not kinds & {image_encoder.Attention, image_encoder.Block}
+    picture = torch.randn(1, 3, 1024, 1024)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(picture), expected(picture), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (2, 3, 4, 8)])
+def test_linear_equals_the_layer(shape, monkeypatch):
+    layer, x = torch.nn.Linear(8, 6), torch.randn(shape)
+    for convolves in (False, True):
+        monkeypatch.setattr(attention, "CONVOLVES", convolves)
+        torch.testing.assert_close(linear(layer, x), layer(x))
+
+
+def test_in_bfloat16_the_encoder_is_near_and_its_sums_are_float32(encoder):
+    exact = speed_up(copy.deepcopy(encoder))
+    model = torch.nn.Module()
+    model.image_encoder = speed_up(copy.deepcopy(encoder))
+    compute_in(model, torch.bfloat16)
+    kinds = {parameter.dtype for parameter in model.image_encoder.blocks.parameters()}
+    assert kinds == {torch.float32, torch.bfloat16}
+    pictures = torch.randn(1, 3, 240, 240)
+    with torch.no_grad():
+        expected, found = exact(pictures), model.image_encoder(pictures)
+    assert found.dtype == torch.float32
+    difference = (found - expected).abs().mean() / expected.abs().mean()
+    assert 0 < difference < 0.05

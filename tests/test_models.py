@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
 from sam_nb import models
 from sam_nb.embeddings import EmbeddingCache
+from sam_nb.masks import iou
 from sam_nb.models import Sam, load_sam
 from sam_nb.prompts import Prompt
 
@@ -153,3 +155,30 @@ def test_more_prompts_than_one_pass_takes(lite, photo):
     assert len(answers) == len(prompts)
     last = lite.decode(embedding, prompts[-1], multimask_output=False)
     assert np.allclose(answers[-1].logits, last.logits, atol=1e-3)
+
+
+def test_bfloat16_gives_nearly_the_same_masks(lite, photo, capsys):
+    rough = load_sam("lite", device="cpu", precision="bfloat16")
+    assert "in bfloat16" in capsys.readouterr().out
+    assert (lite.precision, rough.precision) == ("float32", "bfloat16")
+    ours, theirs = rough.encode(photo), lite.encode(photo)
+    assert ours.key != theirs.key  # the one is not taken for the other
+    assert ours.features.dtype == torch.float32
+    assert not torch.equal(ours.features, theirs.features)
+    prompt = Prompt(box=(150, 60, 430, 290))
+    assert iou(rough.decode(ours, prompt).best, lite.decode(theirs, prompt).best) > 0.9
+
+
+def test_auto_takes_what_the_hardware_has(monkeypatch):
+    for able in (True, False):
+        monkeypatch.setattr(models, "_has_bfloat16", lambda device, able=able: able)
+        assert load_sam("lite", device="cpu", precision="auto").precision == "float32"  # nothing to gain
+    with pytest.raises(ValueError, match="no precision 'half': expected one of float32, bfloat16, auto"):
+        load_sam("lite", precision="half")
+
+
+def test_auto_on_a_large_model(random_vit_b, tmp_path, monkeypatch):
+    torch.save(random_vit_b.state_dict(), tmp_path / "vit_b.pth")
+    for able, expected in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(models, "_has_bfloat16", lambda device, able=able: able)
+        assert load_sam(checkpoint=tmp_path / "vit_b.pth", device="cpu", precision="auto").precision == expected
