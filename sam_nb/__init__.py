@@ -40,6 +40,7 @@ _HOME = {
     "save_segments": "export",
     "score": "figures",
     "segment": "widget",
+    "segment_everything": "everything",
     "show": "figures",
     "show_box": "figures",
     "show_mask": "figures",

@@ -6,6 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
+MASK_THRESHOLD = 0.0  # logits above it are mask, in all of `segment_anything`'s models
+
 
 @dataclass(frozen=True, eq=False)
 class Masks:
@@ -17,14 +19,14 @@ class Masks:
         The model's own guess of each mask's IoU with what was meant ("predicted IoU"). A linear layer makes it, so it
         can leave [0, 1].
     logits : CxhxW numpy.ndarray of float32
-        Low-res logits, 256x256 for the whole padded square; above 0 is mask. One of them can be the next prompt's
-        `mask_input`.
+        Low-res logits, 256x256 for the whole padded square; above `MASK_THRESHOLD` is mask. One of them can be the next
+        prompt's `mask_input`.
     model : str
         The name of the model that made them, which every picture shows.
     size : (int, int)
         Height and width of the original picture.
     enlarge : callable
-        Takes the number of a mask and returns it in the size of the original picture, HxW bool. It is called when a
+        Takes the number of a mask and returns its logits in the size of the original picture, HxW. It is called when a
         mask is looked at: often only one of three is, and a large picture's masks take longer to enlarge than to make.
     """
 
@@ -45,16 +47,16 @@ class Masks:
     @cached_property
     def bits(self):
         """All masks in the size of the original picture, CxHxW bool."""
-        return np.stack([self.enlarge(index) for index in range(len(self))])
+        return np.stack([self.enlarge(index) > MASK_THRESHOLD for index in range(len(self))])
 
     def mask(self, index):
         """Return one of the masks in the size of the original picture, HxW bool."""
         # cached_property keeps its value under its own name.
-        return self.bits[index] if "bits" in vars(self) else self.enlarge(index)
+        return self.bits[index] if "bits" in vars(self) else self.enlarge(index) > MASK_THRESHOLD
 
     def only(self, index):
         """Return this answer with one of its masks alone."""
-        return Masks(self.scores[[index]], self.logits[[index]], self.model, self.size, lambda _: self.mask(index))
+        return Masks(self.scores[[index]], self.logits[[index]], self.model, self.size, lambda _: self.enlarge(index))
 
     @property
     def best_index(self):

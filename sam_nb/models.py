@@ -34,8 +34,8 @@ ARCHITECTURES = {
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-CHUNK = 32  # prompts decoded in one pass: a hundred at once are slower, and take gigabytes
-MASK_THRESHOLD = 0.0  # logits above it are mask, in all of `segment_anything`'s models
+CHUNKS = {"cpu": 4}  # prompts decoded in one pass: more of them no longer fit a processor's cache, and take longer
+OTHER_CHUNKS = 32  # on graphics cards: a hundred take gigabytes
 
 
 def load_sam(name=None, checkpoint=None, device=None, precision="float32"):
@@ -240,9 +240,10 @@ class Sam:
             )
             kinds.setdefault(kind, []).append(index)
         answers = {}
+        most = CHUNKS.get(self.device.type, OTHER_CHUNKS)
         for indices in kinds.values():
-            for start in range(0, len(indices), CHUNK):
-                chunk = indices[start : start + CHUNK]
+            for start in range(0, len(indices), most):
+                chunk = indices[start : start + most]
                 answered = self._decode_alike(embedding, [prompts[index] for index in chunk], multimask_output)
                 answers.update(zip(chunk, answered, strict=True))
         return [answers[index] for index in range(len(prompts))]
@@ -299,7 +300,7 @@ class Sam:
 
 
 def _enlarged(logits, side, input_size, original_size, index):
-    """Return a mask in the size of the original picture, HxW bool, as `segment_anything` does in `postprocess_masks`.
+    """Return logits in the size of the original picture, HxW float32, as `Sam.postprocess_masks` makes them.
 
     Parameters
     ----------
@@ -317,7 +318,7 @@ def _enlarged(logits, side, input_size, original_size, index):
     picture = F.interpolate(
         square[..., : input_size[0], : input_size[1]], original_size, mode="bilinear", align_corners=False
     )
-    return (picture[0, 0] > MASK_THRESHOLD).numpy()
+    return picture[0, 0].numpy()
 
 
 @contextlib.contextmanager

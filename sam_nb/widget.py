@@ -105,6 +105,7 @@ class PromptCanvas(ipywidgets.VBox):
 
     def __init__(self, sam, image, *, truth=None, hover=None):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sam-nb")
+        self._resting = None  # what brings the picture in front up to date
         self.sam = sam
         self.image = load_image(image)
         self._picture_name = str(image) if isinstance(image, str | Path) else "picture"
@@ -125,8 +126,7 @@ class PromptCanvas(ipywidgets.VBox):
         self._progress = 0.0
         self._is_quick = None  # whether decoding is, once it was tried
         self._is_shown = False  # in a notebook, with a picture in front
-        self._touched = False  # by a hand, since that picture was last brought up to date
-        self._resting = None  # what brings it up to date
+        self._touched = False  # by a hand, since the picture in front was last brought up to date
         self._listing = False  # the buttons are being set by the session, not by a hand
         self._build(hover)
         self.session.on_change(self._changed)

@@ -99,6 +99,11 @@ def write_notebook(path, code, text_below=""):
 def open_notebook(page, address, token, name):
     """Open a notebook and wait until its kernel is idle."""
     page.goto(f"{address}/lab/tree/{name}?reset&token={token}")
+    wait_for_kernel(page)
+
+
+def wait_for_kernel(page):
+    """Wait until the open notebook has an idle kernel: it has none for a while after the page was loaded."""
     page.wait_for_function(
         """() => {
             const panel = window.jupyterapp?.shell.currentWidget;

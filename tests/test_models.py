@@ -150,7 +150,7 @@ def test_many_prompts_of_many_kinds_come_back_in_order(lite, photo):
 
 def test_more_prompts_than_one_pass_takes(lite, photo):
     embedding = lite.encode(photo)
-    prompts = [Prompt(points=[(x, 150)]) for x in range(10, 10 + 2 * models.CHUNK + 3)]
+    prompts = [Prompt(points=[(x, 150)]) for x in range(10, 10 + 2 * models.CHUNKS["cpu"] + 3)]
     answers = lite.decode_many(embedding, prompts)
     assert len(answers) == len(prompts)
     last = lite.decode(embedding, prompts[-1], multimask_output=False)

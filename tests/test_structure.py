@@ -22,6 +22,7 @@ RANKS = {
     "embeddings": 1,
     "models": 2,
     "draw": 2,
+    "everything": 2,
     "export": 2,
     "figures": 3,
     "session": 3,
@@ -32,8 +33,9 @@ RANKS = {
 }
 
 DOORS = {
-    "torch": {"lite", "embeddings", "models"},
-    "segment_anything": {"attention", "lite", "models"},
+    "torch": {"attention", "embeddings", "everything", "lite", "models"},
+    "torchvision": {"everything"},
+    "segment_anything": {"attention", "everything", "lite", "models"},
     "timm": {"lite"},
     "PIL": {"export", "images", "layers"},
     "skimage": {"images"},
@@ -43,7 +45,7 @@ DOORS = {
     "pooch": {"checkpoints"},
     "requests": {"checkpoints"},
     "anywidget": {"pointer"},
-    "pycocotools": {"export"},
+    "pycocotools": {"everything", "export"},
     "IPython": {"widget"},
     "ipycanvas": {"widget"},
     "ipywidgets": {"pointer", "widget"},

@@ -345,9 +345,7 @@ def test_a_reloaded_page_shows_the_same(hand, server):
     hand.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     hand.page.wait_for_timeout(1000)
     hand.page.reload()
-    hand.page.wait_for_function(
-        "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-    )
+    lab.wait_for_kernel(hand.page)
     hand.layers.wait_for()
     hand.wait_until_still()
     hand.wait_for(530, 300, masked=True)
@@ -371,7 +369,7 @@ def test_a_closed_notebook_shows_what_was_clicked(hand, server):
     hand.page.wait_for_timeout(2000)  # the hand rests
     assert not picture.is_visible()
     hand.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    hand.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    hand.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
     hand.page.reload()
     picture.wait_for()
     assert hand.layers.count() == 0
@@ -386,6 +384,7 @@ def test_a_closed_notebook_shows_what_was_clicked(hand, server):
     )
     assert color == pytest.approx(FILL, abs=12)
     photograph(hand, "closed")
+    lab.wait_for_kernel(hand.page)
     hand.start()
 
 

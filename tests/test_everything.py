@@ -1,0 +1,77 @@
+"""Everything-mode against `SamAutomaticMaskGenerator` on the same model."""
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+from segment_anything import SamAutomaticMaskGenerator
+
+from sam_nb import iou, load_image, segment_everything
+
+# `lite` scores low: thresholds at which there is something to compare.
+LOOSE = {"points_per_side": 8, "pred_iou_thresh": 0.4, "stability_score_thresh": 0.6}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"crop_n_layers": 1, "crop_n_points_downscale_factor": 2},
+        {"min_mask_region_area": 400},
+        {"pred_iou_thresh": 0, "stability_score_thresh": 0, "points_per_side": 3},
+    ],
+    ids=["grid", "crops", "tidied", "unfiltered"],
+)
+def test_it_finds_what_upstream_finds(lite, settings):
+    image = load_image("street")
+    settings = LOOSE | settings
+    theirs = SamAutomaticMaskGenerator(lite.model, **settings).generate(image)
+    ours = segment_everything(lite, image, **settings)
+    assert len(theirs) >= 4
+    # Clicks are decoded in other batches, so logits differ in the last digits and a mask by a pixel here and there.
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert set(mine) == set(other)
+        assert iou(mine["segmentation"], other["segmentation"]) > 0.99
+        assert mine["segmentation"].dtype == other["segmentation"].dtype
+        assert mine["area"] == np.count_nonzero(mine["segmentation"])
+        assert mine["area"] == pytest.approx(other["area"], rel=0.01)
+        assert mine["bbox"] == pytest.approx(other["bbox"], abs=2)
+        assert mine["crop_box"] == other["crop_box"]
+        for name in ("predicted_iou", "stability_score"):
+            assert mine[name] == pytest.approx(other[name], abs=1e-3, nan_ok=True)
+        assert mine["point_coords"] == pytest.approx(np.array(other["point_coords"]))
+
+
+def test_output_modes_hold_the_same_masks(lite, photo):
+    modes = {mode: segment_everything(lite, photo, **LOOSE, output_mode=mode) for mode in ("binary_mask", "coco_rle")}
+    assert modes["binary_mask"]
+    for mask, code in zip(modes["binary_mask"], modes["coco_rle"], strict=True):
+        assert np.array_equal(rle.decode(code["segmentation"]).astype(bool), mask["segmentation"])
+    plain = segment_everything(lite, photo, **LOOSE, output_mode="uncompressed_rle")
+    theirs = SamAutomaticMaskGenerator(lite.model, **LOOSE, output_mode="uncompressed_rle").generate(photo)
+    assert plain[0]["segmentation"] == theirs[0]["segmentation"]
+
+
+def test_grids_of_your_own(lite, photo):
+    records = segment_everything(
+        lite, photo, points_per_side=None, point_grids=[[(0.5, 0.5)]], pred_iou_thresh=0, stability_score_thresh=0
+    )
+    assert {tuple(record["point_coords"][0]) for record in records} == {(225.5, 150.0)}
+
+
+def test_nothing_found(lite, photo):
+    assert segment_everything(lite, photo, points_per_side=2, pred_iou_thresh=0.999) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"output_mode": "png"}, "no output_mode 'png': expected one of binary_mask, uncompressed_rle, coco_rle"),
+        ({"point_grids": [[(0.5, 0.5)]]}, "give points_per_side or point_grids"),
+        ({"points_per_side": None}, "give points_per_side or point_grids"),
+        ({"points_per_side": None, "point_grids": [[(0.5, 0.5)]], "crop_n_layers": 1}, "got 1"),
+    ],
+)
+def test_mistakes(lite, photo, settings, words):
+    with pytest.raises(ValueError, match=words):
+        segment_everything(lite, photo, **settings)
