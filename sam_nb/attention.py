@@ -71,7 +71,7 @@ class DecoderAttention(transformer.Attention):
 
     Where the cells ask the tokens, upstream takes thousands of softmaxes over a handful of numbers each, which leaves a
     processor's vector units idle. Here the tokens lie along the columns, and one pass over the rows takes all softmaxes
-    at once: a third off the decoder's transformer on two cores.
+    at once: a quarter off the decoder's transformer on two cores.
     """
 
     def forward(self, q, k, v):

@@ -350,7 +350,7 @@ def _default_name():
 
 
 def _keep_freed_memory():
-    """Have the C library keep what a decoding frees, for the next one: a third off a click with `lite` on Linux.
+    """Have the C library keep what a decoding frees, for the next one: a third off its time with `lite` on Linux.
 
     Otherwise it gives the memory back, and the system clears up to 30 MB of pages anew for every prompt. glibc keeps
     about twice the largest block that it has seen freed, if that is under 32 MiB (mallopt(3), M_MMAP_THRESHOLD): this

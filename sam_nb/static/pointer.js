@@ -8,6 +8,7 @@ const KEYS = {
   z: "undo", y: "redo", n: "new", m: "next", Delete: "delete", Backspace: "delete", Escape: "cancel",
   "+": "closer", "=": "closer", "-": "farther", 0: "fit",
 };
+const FAST = 1; // pixels a millisecond: a mouse on its way
 const SWALLOWED = ["mousedown", "mousemove", "mouseup", "mouseout", "touchstart", "touchmove", "touchend", "touchcancel"];
 
 function keyName(event) {
@@ -57,6 +58,7 @@ function attach(model, canvas) {
   };
 
   let held = null; // the pointer that is down
+  let moved = 0; // when the mouse last moved
   on(canvas, "pointerdown", (event) => {
     if (held !== null) return;
     held = event.pointerId;
@@ -69,7 +71,13 @@ function attach(model, canvas) {
   });
   on(canvas, "pointermove", (event) => {
     if (event.pointerId === held) soon("move", event);
-    else if (held === null && event.pointerType !== "touch" && model.get("hover")) soon("hover", event);
+    else if (held === null && event.pointerType !== "touch" && model.get("hover")) {
+      // Where the mouse only passes by, nobody looks; an answer about that would keep the model from where it stops.
+      const speed = Math.hypot(event.movementX, event.movementY) / (event.timeStamp - moved);
+      moved = event.timeStamp;
+      if (speed > FAST) forget();
+      soon("hover", event);
+    }
   });
   on(canvas, "pointerup", (event) => {
     if (event.pointerId !== held) return;
