@@ -29,17 +29,21 @@ def test_it_finds_what_upstream_finds(lite, settings):
     assert len(theirs) >= 4
     # Clicks are decoded in other batches, so logits differ in the last digits and a mask by a pixel here and there.
     assert len(ours) == len(theirs)
+    equal = 0
     for mine, other in zip(ours, theirs, strict=True):
         assert set(mine) == set(other)
         assert iou(mine["segmentation"], other["segmentation"]) > 0.99
         assert mine["segmentation"].dtype == other["segmentation"].dtype
         assert mine["area"] == np.count_nonzero(mine["segmentation"])
         assert mine["area"] == pytest.approx(other["area"], rel=0.01)
-        assert mine["bbox"] == pytest.approx(other["bbox"], abs=2)
+        if np.array_equal(mine["segmentation"], other["segmentation"]):
+            assert mine["bbox"] == other["bbox"]
+            equal += 1
         assert mine["crop_box"] == other["crop_box"]
         for name in ("predicted_iou", "stability_score"):
             assert mine[name] == pytest.approx(other[name], abs=1e-3, nan_ok=True)
         assert mine["point_coords"] == pytest.approx(np.array(other["point_coords"]))
+    assert equal > len(ours) / 2
 
 
 def test_output_modes_hold_the_same_masks(lite, photo):
