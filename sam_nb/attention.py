@@ -157,14 +157,19 @@ class EncoderAttention(image_encoder.Attention):
         count, height, width, _ = x.shape
         qkv = self.qkv(x).view(count, height, width, 3, self.num_heads, -1)
         queries, keys, values = qkv.permute(3, 0, 4, 1, 2, 5)
-        apart_y = image_encoder.get_rel_pos(height, height, self.rel_pos_h)
-        apart_x = image_encoder.get_rel_pos(width, width, self.rel_pos_w)
-        rows = torch.einsum("bnhwc,hkc->bnhwk", queries, apart_y)
-        columns = torch.einsum("bnhwc,wkc->bnhwk", queries, apart_x)
+        rows, columns = self._liked(queries, (height, width))
         liked = (rows[..., None] + columns[..., None, :]).flatten(2, 3).flatten(3, 4)
         queries, keys, values = (each.flatten(2, 3) for each in (queries, keys, values))
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=liked)
         return self.proj(mixed.transpose(1, 2).reshape(x.shape))
+
+    def _liked(self, queries, sides):
+        """Return how much each query, ...xHxWxC, likes each row and each column of its window, two ...xHxWxside."""
+        height, width = queries.shape[-3:-1]
+        apart_y = image_encoder.get_rel_pos(sides[0], sides[0], self.rel_pos_h)[:height].to(queries.dtype)
+        apart_x = image_encoder.get_rel_pos(sides[1], sides[1], self.rel_pos_w)[:width].to(queries.dtype)
+        rows = torch.einsum("...hwc,hkc->...hwk", queries, apart_y)
+        return rows, torch.einsum("...hwc,wkc->...hwk", queries, apart_x)
 
     def _attend(self, qkv, sides, mixed):
         """Compute one window.
@@ -189,11 +194,7 @@ class EncoderAttention(image_encoder.Attention):
         queries = qkv[:, :, 0].permute(2, 0, 1, 3).to(core)
         keys, values = whole[:, :, 1:].permute(2, 3, 0, 1, 4).flatten(2, 3).to(core)
         keys = (self.scale * keys).transpose(1, 2)
-        # How much each query likes each row and each column of the window, NxHxWxrows and NxHxWxcolumns.
-        apart_y = image_encoder.get_rel_pos(sides[0], sides[0], self.rel_pos_h)[:height].to(core)
-        apart_x = image_encoder.get_rel_pos(sides[1], sides[1], self.rel_pos_w)[:width].to(core)
-        rows = torch.einsum("nhwc,hkc->nhwk", queries, apart_y)
-        columns = torch.einsum("nhwc,wkc->nhwk", queries, apart_x)
+        rows, columns = self._liked(queries, sides)
         some_heads = min(heads, max(1, SCORES // (height * width * size)))
         some_rows = min(height, max(1, SCORES // (some_heads * width * size)))
         memory = queries.new_empty(some_heads * some_rows * width * size)

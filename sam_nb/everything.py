@@ -97,21 +97,17 @@ def segment_everything(
             x0, y0, x1, y1 = crop
             part = image[y0:y1, x0:x1]
             embedding = sam.encode(part)
-            points = np.asarray(grids[layer]) * part.shape[1::-1]
             found = []
-            for start in range(0, len(points), points_per_batch):
-                batch = points[start : start + points_per_batch]
-                answers = sam.decode_many(embedding, [Prompt(points=[point]) for point in batch], multimask_output=True)
-                for point, masks in zip(batch, answers, strict=True):
-                    inside = _share_of_square(embedding, masks.logits.shape[-2:])
-                    for index in np.flatnonzero((masks.scores > pred_iou_thresh) | (pred_iou_thresh <= 0)):
-                        low = masks.logits[index][inside]
-                        if _stability(low, stability_score_offset) < stability_score_thresh - MARGIN:
-                            continue
-                        record = _record(masks, index, point, crop=crop, size=size, offset=stability_score_offset)
-                        if record is not None and not record["stability_score"] < stability_score_thresh:
-                            found.append(record)
-                bar.update(len(batch))
+            points = np.asarray(grids[layer]) * part.shape[1::-1]
+            for point, masks in _answers(sam, embedding, points, points_per_batch, bar):
+                inside = _share_of_square(embedding, masks.logits.shape[-2:])
+                for index in np.flatnonzero((masks.scores > pred_iou_thresh) | (pred_iou_thresh <= 0)):
+                    low = masks.logits[index][inside]
+                    if _stability(low, stability_score_offset) < stability_score_thresh - MARGIN:
+                        continue
+                    record = _record(masks, index, point, crop=crop, size=size, offset=stability_score_offset)
+                    if record is not None and not record["stability_score"] < stability_score_thresh:
+                        found.append(record)
             records += _without_doubles(found, [record["predicted_iou"] for record in found], box_nms_thresh)
     if len(crops) > 1:
         smallness = [1 / (record["crop_box"][2] * record["crop_box"][3]) for record in records]
@@ -121,6 +117,15 @@ def segment_everything(
     for record in records:
         record["segmentation"] = _encoded(record["segmentation"], output_mode)
     return records
+
+
+def _answers(sam, embedding, points, points_per_batch, bar):
+    """Yield every point, Nx2 pixels of the embedded picture, with its three masks; the bar moves by batches."""
+    for start in range(0, len(points), points_per_batch):
+        batch = points[start : start + points_per_batch]
+        prompts = [Prompt(points=[point]) for point in batch]
+        yield from zip(batch, sam.decode_many(embedding, prompts, multimask_output=True), strict=True)
+        bar.update(len(batch))
 
 
 def _share_of_square(embedding, low_res):

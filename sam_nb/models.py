@@ -1,7 +1,8 @@
 """A model to ask: load it, encode a picture once, decode as many prompts as you like.
 
-The work is done by `segment_anything` itself: `Sam.model` is its model, `Sam.predictor` hands out its `SamPredictor`.
-What is added: pictures and prompts are checked, the embedding is a value that is kept, and answers name their model.
+The work is done by `segment_anything` itself: `Sam.model` is its model, with attention computed in a faster order, and
+`Sam.predictor` hands out its `SamPredictor`. What is added: pictures and prompts are checked, the embedding is a value
+that is kept, and answers name their model.
 """
 
 import contextlib

@@ -341,7 +341,8 @@ class PromptCanvas(ipywidgets.VBox):
         action()
 
     def _heard(self, event):
-        self._touched = True
+        # Nothing else changes what is saved: a mouse that moves about must not have the picture sent again.
+        self._touched |= event["type"] in {"up", "key"}
         getattr(self, f"_on_{event['type']}")(event)
 
     def _on_down(self, event):

@@ -4,7 +4,6 @@ import pytest
 
 from sam_nb.draw import NEGATIVE, POSITIVE
 from sam_nb.figures import score, show, show_box, show_mask, show_points, show_row
-from sam_nb.masks import Masks
 from sam_nb.prompts import Prompt
 
 
@@ -22,15 +21,9 @@ def image(blob):
 
 
 @pytest.fixture
-def answer(blob):
+def answer(blob, known_masks):
     bits = np.stack([~blob, blob, blob])
-    return Masks(
-        np.array([0.1, 0.934, 0.5], np.float32),
-        np.zeros((3, 256, 256), np.float32),
-        "lite",
-        blob.shape,
-        bits.__getitem__,
-    )
+    return known_masks(bits, [0.1, 0.934, 0.5])
 
 
 def test_every_picture_names_its_model(image, answer, blob):

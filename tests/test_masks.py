@@ -5,15 +5,9 @@ from sam_nb.masks import Masks, as_mask, iou
 
 
 @pytest.fixture
-def masks(blob):
+def masks(blob, known_masks):
     bits = np.stack([blob, np.zeros_like(blob), ~blob])
-    return Masks(
-        np.array([0.5, 1.02, 0.9], np.float32),
-        np.zeros((3, 256, 256), np.float32),
-        "lite",
-        blob.shape,
-        bits.__getitem__,
-    )
+    return known_masks(bits, [0.5, 1.02, 0.9])
 
 
 def test_best_areas_and_boxes(masks, blob):

@@ -264,6 +264,11 @@ def test_the_picture_follows_the_hand_and_not_the_code(canvas, shown_in_notebook
         picture, options = shown_in_notebook[2]
         assert options == {"update": True, "display_id": canvas.model_id}
         assert picture["image/jpeg"] != before
+        canvas.new_object()
+        send(canvas, "hover", 50, 50)
+        await canvas._task
+        await asyncio.sleep(0.1)
+        assert len(shown_in_notebook) == 3  # a mouse that moves about changes nothing
 
     asyncio.run(use())
 

@@ -34,10 +34,11 @@ function attach(model, canvas) {
     };
   };
   const queue = [];
+  const send = () => model.send({ events: queue.splice(0) });
   const remember = (type, event, more = {}) => queue.push({ type, ...place(event), ...more });
   const report = (...what) => {
     remember(...what);
-    model.send({ events: queue.splice(0) });
+    send();
   };
 
   // Movements are thinned out; the last one always arrives.
@@ -122,7 +123,9 @@ function attach(model, canvas) {
       event.preventDefault();
       event.stopPropagation(); // or the notebook would undo, delete or insert cells
       if (name === "cancel") stage.blur();
-      if (!event.repeat || name === "undo" || name === "redo") model.send({ events: [...queue.splice(0), { type: "key", name }] });
+      if (event.repeat && name !== "undo" && name !== "redo") return;
+      queue.push({ type: "key", name });
+      send();
     },
     { signal: abort.signal },
   );
