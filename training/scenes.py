@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sam_nb.masks import bounding_box
-from training.things import Thing, painted_thing, patch_thing, texture
+from training.things import Thing, assembled_thing, painted_thing, patch_thing, texture
 
 SMALLEST_OBJECT = 600  # pixels below which an object is no target
 SMALLEST_PART = 200
@@ -148,24 +148,30 @@ class Composer:
         """Return HxWx3 uint8: a piece of a photograph, of a texture, or a blend of two."""
         if rng.random() < 0.12:
             return texture(height, width, rng)
-        picture = self.pack.background(rng.integers(len(self.pack.backgrounds)))
+        picture = self._background(rng)
         if rng.random() < 0.2:
             picture = np.rot90(picture, rng.integers(1, 4))
         piece = _random_crop(picture, height, width, rng)
         if rng.random() < 0.12:
-            other = self.pack.background(rng.integers(len(self.pack.backgrounds)))
+            other = self._background(rng)
             piece = cv2.addWeighted(piece, 0.5, _random_crop(other, height, width, rng), 0.5, 0)
         if rng.random() < 0.15:
             piece = piece[..., rng.permutation(3)]
         return recolour(piece, rng)
 
+    def _background(self, rng):
+        """Return a random photograph or texture of the pack, HxWx3 uint8."""
+        return self.pack.background(rng.integers(len(self.pack.backgrounds)))
+
     def _thing(self, rng):
-        """Return something to paste: mostly a cut-out, else a painted object or a patch of a photograph."""
+        """Return something to paste: mostly a cut-out, else painted, assembled, or a patch of a photograph."""
         kind = rng.random()
-        if kind < 0.15:
+        if kind < 0.12:
             return painted_thing(rng)
-        if kind < 0.27:
-            return patch_thing(self.pack.background(rng.integers(len(self.pack.backgrounds))), rng)
+        if kind < 0.2:
+            return patch_thing(self._background(rng), rng)
+        if kind < 0.34:
+            return assembled_thing([self._background(rng) for _ in range(2)], rng)
         rgba, part_masks = self._cutout(rng)
         thing = Thing(rgba, [(mask, None) for mask in part_masks])
         if rng.random() < 0.3:

@@ -1,4 +1,4 @@
-"""What is pasted into scenes besides cut-outs: painted objects, patches of photographs, stickers; and textures."""
+"""What is pasted into scenes besides cut-outs: painted and assembled things, patches, stickers; and textures."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -116,11 +116,45 @@ def random_shape(rows, columns, centre, radius, rng):
 
 def patch_thing(picture, rng):
     """Return a random shape cut out of a photograph: an object with no meaning but its border."""
+    piece = _patch(picture, rng)
+    shape = random_shape(SIDE, SIDE, (SIDE // 2, SIDE // 2), SIDE * rng.uniform(0.35, 0.5), rng)
+    return Thing(np.dstack([piece, shape.astype(np.uint8) * 255]))
+
+
+def assembled_thing(pictures, rng):
+    """Return an object put together from pieces that differ as much from each other as from what is behind them.
+
+    Only the outline tells what belongs to it, as on a car with its windows and wheels: its colours do not.
+
+    Parameters
+    ----------
+    pictures : list of HxWx3 numpy.ndarray of uint8
+        What some of the pieces are cut out of; the others are painted.
+    rng : numpy.random.Generator
+    """
+    rgb = np.zeros((SIDE, SIDE, 3), np.uint8)
+    solid = np.zeros((SIDE, SIDE), bool)
+    pieces = []
+    centre, radius = (SIDE // 2, SIDE // 2), SIDE * rng.uniform(0.25, 0.45)
+    for _ in range(rng.integers(2, 6)):
+        piece = random_shape(SIDE, SIDE, centre, radius, rng)
+        if pieces and rng.random() < 0.4:  # wheels, ears and sleeves come in pairs
+            piece |= piece[:, ::-1]
+        fill = _patch(pictures[rng.integers(len(pictures))], rng) if rng.random() < 0.4 else _fill(SIDE, SIDE, rng)
+        rgb[piece] = fill[piece]
+        pieces = [*(old & ~piece for old in pieces), piece]
+        solid |= piece
+        ys, xs = np.nonzero(solid)
+        pick = rng.integers(len(ys))
+        centre, radius = (int(xs[pick]), int(ys[pick])), SIDE * rng.uniform(0.08, 0.3)
+    return Thing(np.dstack([rgb, solid.astype(np.uint8) * 255]), [(piece, None) for piece in pieces])
+
+
+def _patch(picture, rng):
+    """Return a random piece of a photograph, SIDE x SIDE x 3 uint8."""
     rows = min(SIDE, *picture.shape[:2])
     top, left = (rng.integers(length - rows + 1) for length in picture.shape[:2])
-    piece = picture[top : top + rows, left : left + rows]
-    shape = random_shape(rows, rows, (rows // 2, rows // 2), rows * rng.uniform(0.35, 0.5), rng)
-    return Thing(np.dstack([piece, shape.astype(np.uint8) * 255]))
+    return cv2.resize(picture[top : top + rows, left : left + rows], (SIDE, SIDE))
 
 
 def painted_thing(rng):

@@ -1,0 +1,120 @@
+"""EfficientNet-Lite0, the backbone of `lite`: 3.4 million parameters, trained on ImageNet.
+
+An EfficientNet without what small devices compute badly: no squeeze-and-excitation, ReLU6 in place of SiLU (Tan and Le,
+"EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019; "Lite": TensorFlow, 2020). The
+parameters are named as in timm's `tf_efficientnet_lite0`, and the features are equal to its (tests/test_lite.py). It
+is written out here because importing timm takes longer than encoding ten pictures.
+"""
+
+import torch.nn.functional as F
+from torch import nn
+
+STEM = 32  # channels
+STAGES = (  # blocks, kernel, stride of the first block, expansion, channels
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+OUTPUTS = {0: 2, 1: 4, 2: 8, 4: 16, 6: 32}  # stage whose outcome is a feature -> its stride
+
+
+class EfficientNetLite0(nn.Module):
+    """The network without its classifier.
+
+    Attributes
+    ----------
+    channels : tuple of int
+        Of the features, strides 2 to 32.
+    """
+
+    channels = tuple(STAGES[stage][-1] for stage in OUTPUTS)
+
+    def __init__(self):
+        super().__init__()
+        self.conv_stem = SameConv2d(3, STEM, 3, stride=2)
+        self.bn1 = _norm(STEM)
+        stages, before = [], STEM
+        for count, kernel, stride, expansion, channels in STAGES:
+            blocks = []
+            for number in range(count):
+                blocks.append(_block(before, channels, kernel, 1 if number else stride, expansion))
+                before = channels
+            stages.append(nn.Sequential(*blocks))
+        self.blocks = nn.Sequential(*stages)
+
+    def forward(self, x):
+        """Return the features of normalised pictures Bx3xHxW at strides 2, 4, 8, 16 and 32, a list of BxCxhxw."""
+        x = F.relu6(self.bn1(self.conv_stem(x)))
+        features = []
+        for number, stage in enumerate(self.blocks):
+            x = stage(x)
+            if number in OUTPUTS:
+                features.append(x)
+        return features
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution padded as TensorFlow does: at stride 2 on even sides a line more at the right and the bottom."""
+
+    def __init__(self, inputs, outputs, kernel, stride=1, groups=1):
+        super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
+
+    def forward(self, x):
+        """Return BxDxh'xw' from BxCxhxw, where h' and w' are h and w through the stride, rounded up."""
+        (kernel, _), (stride, _) = self.kernel_size, self.stride
+        missing = [max(0, (-(-length // stride) - 1) * stride + kernel - length) for length in x.shape[-2:]]
+        if missing[0] == missing[1] and missing[0] % 2 == 0:
+            return F.conv2d(x, self.weight, None, self.stride, missing[0] // 2, groups=self.groups)
+        (above, below), (left, right) = ((lines // 2, lines - lines // 2) for lines in missing)
+        return F.conv2d(F.pad(x, (left, right, above, below)), self.weight, None, self.stride, groups=self.groups)
+
+
+def _block(inputs, outputs, kernel, stride, expansion):
+    if expansion == 1:
+        return SeparableBlock(inputs, outputs, kernel)
+    return InvertedBlock(inputs, outputs, kernel, stride, expansion)
+
+
+class SeparableBlock(nn.Module):
+    """A depthwise convolution, and one across the channels."""
+
+    def __init__(self, inputs, outputs, kernel):
+        super().__init__()
+        self.conv_dw = SameConv2d(inputs, inputs, kernel, groups=inputs)
+        self.bn1 = _norm(inputs)
+        self.conv_pw = SameConv2d(inputs, outputs, 1)
+        self.bn2 = _norm(outputs)
+
+    def forward(self, x):
+        """Return BxDxhxw from BxCxhxw."""
+        return self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(x)))))
+
+
+class InvertedBlock(nn.Module):
+    """Expand the channels, convolve each by itself, bring them back; add the input where the shapes agree."""
+
+    def __init__(self, inputs, outputs, kernel, stride, expansion):
+        super().__init__()
+        inner = inputs * expansion
+        self.conv_pw = SameConv2d(inputs, inner, 1)
+        self.bn1 = _norm(inner)
+        self.conv_dw = SameConv2d(inner, inner, kernel, stride, groups=inner)
+        self.bn2 = _norm(inner)
+        self.conv_pwl = SameConv2d(inner, outputs, 1)
+        self.bn3 = _norm(outputs)
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        """Return BxDxh'xw' from BxCxhxw."""
+        inner = F.relu6(self.bn1(self.conv_pw(x)))
+        inner = F.relu6(self.bn2(self.conv_dw(inner)))
+        made = self.bn3(self.conv_pwl(inner))
+        return x + made if self.adds else made
+
+
+def _norm(channels):
+    return nn.BatchNorm2d(channels, eps=1e-3)
