@@ -1,86 +1,124 @@
-"""The image encoder of Meta's vit_b against upstream's, with the same weights: ``python benchmarks/encode.py``.
+"""The image encoder of Meta's vit_b, by whom it is computed: ``python benchmarks/encode.py``.
 
-Prints a table: seconds, ratio to upstream's, largest difference of the features, and the peak memory of a process that
-does nothing but load the model and encode one picture. Times are taken in turns, in one process. The weights are
-random: they decide neither time nor memory. On a computer with a graphics card it is the graphics card that is
-measured. Linux and macOS only: Windows has no such count of memory.
+`segment_anything`, this package in both precisions, transformers' `SamModel` and ONNX Runtime on the exported encoder
+(the last two if they are installed: ``pip install transformers onnx onnxruntime``), all with the same weights. They are
+random: that decides neither time nor memory. Peak memory is that of a process that loads the model and encodes one
+picture. On a computer with a graphics card it is the graphics card that is measured.
 """
 
-import argparse
-import copy
-import os
-import platform
-import statistics
-import subprocess
-import sys
-import time
+import importlib.util
+import re
+import tempfile
+import warnings
+from pathlib import Path
 
-import numpy as np
+import measure
 import torch
-from segment_anything import SamPredictor, sam_model_registry
-from tqdm.auto import tqdm
+from segment_anything import sam_model_registry
 
 from sam_nb.attention import compute_in, speed_up
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-VARIANTS = ("upstream", "float32", "bfloat16")
-PICTURE = np.random.default_rng(0).integers(0, 256, (640, 1024, 3), dtype=np.uint8)
+NAMES = {
+    "upstream": "`segment_anything`, float32",
+    "float32": "`sam_nb`, float32",
+    "bfloat16": "`sam_nb`, bfloat16",
+    "transformers": "`transformers`, float32",
+    "onnxruntime": "ONNX Runtime, float32",
+}
+
+RENAMED = (  # transformers' names of the encoder's layers, where they differ
+    (r"^patch_embed\.proj", "patch_embed.projection"),
+    (r"^blocks\.(\d+)\.norm", r"layers.\1.layer_norm"),
+    (r"^blocks", "layers"),
+    (r"^neck\.0", "neck.conv1"),
+    (r"^neck\.1", "neck.layer_norm1"),
+    (r"^neck\.2", "neck.conv2"),
+    (r"^neck\.3", "neck.layer_norm2"),
+)
 
 
-def build(variant, model=None):
-    """Return a predictor of one variant."""
-    if model is None:
-        torch.manual_seed(0)
-        model = sam_model_registry["vit_b"]().eval().to(DEVICE)
-    if variant != "upstream":
-        model = compute_in(speed_up(model), getattr(torch, variant))
-    return SamPredictor(model)
+def build():
+    """Return vit_b with the same random weights each time."""
+    torch.manual_seed(0)
+    model = sam_model_registry["vit_b"]().eval()
+    for name, parameter in model.image_encoder.named_parameters():
+        if "rel_pos" in name or "pos_embed" in name:  # zeros as built
+            torch.nn.init.normal_(parameter, std=0.02)
+    return model.to(measure.DEVICE)
 
 
-def encode(predictor):
-    """Encode the picture; return the features and the seconds."""
-    started = time.perf_counter()
-    predictor.set_image(PICTURE)
-    features = predictor.features.cpu()
-    return features, time.perf_counter() - started
+def export(path):
+    """Write the encoder as ONNX, 360 MB."""
+    encoder = build().image_encoder.cpu()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing fixes sizes, which are always the same here
+        torch.onnx.export(encoder, (torch.zeros(1, 3, 1024, 1024),), path, dynamo=False, input_names=["pixels"])
 
 
-def peak_memory(variant):
-    """Return the peak memory of a process that loads the model and encodes one picture, MB."""
-    run = [sys.executable, __file__, "--memory-of", variant]
-    return float(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+def encoder(side, exported):
+    """Return what makes features of pixels, for one of the sides; `exported` is the path of the ONNX file."""
+    if side == "transformers":
+        from transformers import SamConfig, SamModel  # noqa: PLC0415 (may be missing)
+
+        theirs = SamModel(SamConfig()).vision_encoder.eval().to(measure.DEVICE)
+        state = build().image_encoder.state_dict()
+        for old, new in RENAMED:
+            state = {re.sub(old, new, name): value for name, value in state.items()}
+        theirs.load_state_dict(state)
+        return lambda pixels: theirs(pixels).last_hidden_state
+    if side == "onnxruntime":
+        import onnxruntime  # noqa: PLC0415 (may be missing)
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        provider = "CUDAExecutionProvider" if measure.DEVICE == "cuda" else "CPUExecutionProvider"
+        session = onnxruntime.InferenceSession(str(exported), options, providers=[provider])
+        return lambda pixels: torch.from_numpy(session.run(None, {"pixels": pixels.cpu().numpy()})[0])
+    model = build()
+    if side != "upstream":
+        compute_in(speed_up(model), getattr(torch, side))
+    return model.image_encoder
 
 
 def main():
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measure.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory-of", choices=VARIANTS, help="print one variant's peak memory in MB, nothing else")
+    parser.add_argument("--memory-of", choices=NAMES, help="print one side's peak memory, MB, and nothing else")
+    parser.add_argument("--exported", type=Path, help="the ONNX file, with --memory-of onnxruntime")
     arguments = parser.parse_args()
-    if arguments.memory_of:
-        import resource  # noqa: PLC0415 (Windows has none)
-
-        encode(build(arguments.memory_of))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2))
-        return
-    memory = {variant: peak_memory(variant) for variant in VARIANTS}
-    first = build("upstream").model
-    predictors = {variant: build(variant, copy.deepcopy(first)) for variant in VARIANTS}
-    times, features = {variant: [] for variant in VARIANTS}, {}
-    for _ in tqdm(range(arguments.rounds + 1), unit="round"):
-        for variant, predictor in predictors.items():
-            features[variant], took = encode(predictor)
-            times[variant].append(took)
-    medians = {variant: statistics.median(taken[1:]) for variant, taken in times.items()}  # the first one warms up
-    machine = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{os.cpu_count()} cores, {platform.machine()}"
-    print(f"vit_b, random weights, picture 1024 x 640, {machine}, torch {torch.__version__}\n")
-    print("| image encoder | seconds | times as fast | largest difference of features | peak memory, MB |")
-    print("|---|---|---|---|---|")
-    for variant in VARIANTS:
-        difference = (features[variant] - features["upstream"]).abs().max()
-        ratio = medians["upstream"] / medians[variant]
-        name = "`segment_anything`, float32" if variant == "upstream" else f"`sam_nb`, {variant}"
-        print(f"| {name} | {medians[variant]:.2f} | {ratio:.2f} | {difference:.1e} | {memory[variant]:.0f} |")
+    torch.manual_seed(1)
+    pixels = torch.randn(1, 3, 1024, 1024).to(measure.DEVICE)
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        if arguments.memory_of:
+            encoder(arguments.memory_of, arguments.exported)(pixels)
+            print(measure.own_peak_memory())
+            return
+        exported = Path(folder) / "encoder.onnx"
+        sides = [
+            side for side in NAMES if side not in ("transformers", "onnxruntime") or importlib.util.find_spec(side)
+        ]
+        if "onnxruntime" in sides:
+            export(exported)
+        memory = {side: measure.peak_memory(__file__, "--memory-of", side, "--exported", exported) for side in sides}
+        encoders = {side: encoder(side, exported) for side in sides}
+        times, features = measure.in_turns(
+            {side: lambda run=run: run(pixels).cpu() for side, run in encoders.items()}, arguments.rounds
+        )
+    rows = [
+        (
+            NAMES[side],
+            f"{times[side]:.2f}",
+            f"{times['upstream'] / times[side]:.2f}",
+            f"{(features[side] - features['upstream']).abs().max():.1e}",
+            f"{memory[side]:.0f}",
+        )
+        for side in sides
+    ]
+    columns = ["image encoder", "seconds", "times as fast", "largest difference of features", "peak memory, MB"]
+    packages = measure.machine("segment-anything-py", "transformers", "onnxruntime")
+    about = f"vit_b, random weights, one picture; medians of {arguments.rounds}, in turns. {packages}"
+    measure.report("encode", columns, rows, about, arguments.write)
 
 
 if __name__ == "__main__":

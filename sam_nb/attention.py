@@ -10,7 +10,8 @@ and most of its time goes by waiting for memory. Here a few rows of scores are m
 import torch
 import torch.nn.functional as F
 
-from sam_nb.upstream import image_encoder, transformer
+from sam_nb.decoder import Decoder, DecoderAttention, DecoderBlock
+from sam_nb.upstream import MaskDecoder, image_encoder, transformer
 
 BY_ROWS = {"cpu"}  # kinds of device on which attention goes by rows; others have fused kernels
 SCORES = 2**19  # attention scores computed at a time: 2 MB, which stay in a processor's cache
@@ -30,6 +31,8 @@ def speed_up(model):
         The same.
     """
     faster = {
+        MaskDecoder: Decoder,
+        transformer.TwoWayAttentionBlock: DecoderBlock,
         transformer.Attention: DecoderAttention,
         image_encoder.Attention: EncoderAttention,
         image_encoder.Block: EncoderBlock,
@@ -65,38 +68,6 @@ def compute_in(model, dtype):
         encoder.backbone.register_forward_pre_hook(lambda _, inputs: tuple(x.to(dtype) for x in inputs))
         encoder.backbone.register_forward_hook(lambda _, __, features: [x.float() for x in features])
     return model
-
-
-class DecoderAttention(transformer.Attention):
-    """Attention between a handful of prompt tokens and the thousands of cells of the image embedding.
-
-    Where the cells ask the tokens, upstream takes thousands of softmaxes over a handful of numbers each, which leaves a
-    processor's vector units idle. Here the tokens lie along the columns, and one pass over the rows takes all softmaxes
-    at once: a quarter off the decoder's transformer on two cores.
-    """
-
-    def forward(self, q, k, v):
-        """Return what `segment_anything.modeling.transformer.Attention` returns.
-
-        Parameters
-        ----------
-        q : PxNxC torch.Tensor of float32
-        k, v : PxMxC torch.Tensor of float32
-
-        Returns
-        -------
-        PxNxC torch.Tensor of float32
-        """
-        q = self._separate_heads(self.q_proj(q), self.num_heads)
-        k = self._separate_heads(self.k_proj(k), self.num_heads)
-        v = self._separate_heads(self.v_proj(v), self.num_heads)
-        scale = q.shape[-1] ** -0.5
-        # The scale goes to the smaller of the two.
-        if q.shape[2] > k.shape[2]:
-            weights = ((scale * k) @ q.transpose(2, 3)).softmax(dim=2).transpose(2, 3)
-        else:
-            weights = ((scale * q) @ k.transpose(2, 3)).softmax(dim=3)
-        return self.out_proj(self._recombine_heads(weights @ v))
 
 
 class EncoderBlock(image_encoder.Block):

@@ -239,18 +239,31 @@ class Sam:
             )
             kinds.setdefault(kind, []).append(index)
         answers = {}
-        most = CHUNKS.get(self.device.type, OTHER_CHUNKS)
         for indices in kinds.values():
-            for start in range(0, len(indices), most):
-                chunk = indices[start : start + most]
-                answered = self._decode_alike(embedding, [prompts[index] for index in chunk], multimask_output)
-                answers.update(zip(chunk, answered, strict=True))
+            answered = self._decode_alike(embedding, [prompts[index] for index in indices], multimask_output)
+            answers.update(zip(indices, answered, strict=True))
         return [answers[index] for index in range(len(prompts))]
 
     def _decode_alike(self, embedding, prompts, multimask_output):
         """Return the `Masks` for prompts of one kind: `SamPredictor.predict_torch`, but for the full-size masks."""
         self._check_made_here(embedding)
-        original_size, input_size, side = embedding.original_size, embedding.input_size, self._side
+        count, most = 3 if multimask_output else 1, CHUNKS.get(self.device.type, OTHER_CHUNKS)
+        # All at once, because pieces that stay, made between larger ones that go, would leave holes in the memory.
+        scores = np.empty((len(prompts), count), np.float32)
+        logits = np.empty((len(prompts), count, *self.model.prompt_encoder.mask_input_size), np.float32)
+        for start in range(0, len(prompts), most):
+            chunk = slice(start, start + most)
+            made = self._decode_chunk(embedding, prompts[chunk], multimask_output)
+            logits[chunk], scores[chunk] = (tensor.cpu().numpy() for tensor in made)
+        size = embedding.original_size
+        return [
+            Masks(*pair, self.name, size, partial(_enlarged, pair[1], self._side, embedding.input_size, size))
+            for pair in zip(scores, logits, strict=True)
+        ]
+
+    def _decode_chunk(self, embedding, prompts, multimask_output):
+        """Return logits PxCxhxw and predicted IoU PxC, tensors, for prompts of one kind."""
+        original_size, input_size = embedding.original_size, embedding.input_size
         (height, width), (rows, columns) = original_size, input_size
         per_pixel = np.array([columns / width, rows / height])  # of the encoder's input, along x and y
 
@@ -266,18 +279,13 @@ class Sam:
             sparse, dense = self.model.prompt_encoder(
                 points=None if points is None else (points, batch("labels")), boxes=boxes, masks=batch("mask_input")
             )
-            logits, scores = self.model.mask_decoder(
+            return self.model.mask_decoder(
                 image_embeddings=embedding.features.to(self.device),
                 image_pe=self.model.prompt_encoder.get_dense_pe(),
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=dense,
                 multimask_output=multimask_output,
             )
-        pairs = zip(scores.cpu().numpy(), logits.cpu().numpy(), strict=True)
-        return [
-            Masks(one, low_res, self.name, original_size, partial(_enlarged, low_res, side, input_size, original_size))
-            for one, low_res in pairs
-        ]
 
     @property
     def _side(self):
@@ -313,10 +321,15 @@ def _enlarged(logits, side, input_size, original_size, index):
     index : int
         Which of the C masks.
     """
-    low_res = torch.from_numpy(logits[index])[None, None]
-    square = F.interpolate(low_res, (side, side), mode="bilinear", align_corners=False)
+    scale = side // logits.shape[-1]
+    # Padding is not enlarged, but for one line: the last of the picture mixes with it.
+    height, width = (-(-length // scale) + 1 for length in input_size)
+    low_res = torch.from_numpy(logits[index, :height, :width])[None, None]
+    part = F.interpolate(
+        low_res, [scale * length for length in low_res.shape[2:]], mode="bilinear", align_corners=False
+    )
     picture = F.interpolate(
-        square[..., : input_size[0], : input_size[1]], original_size, mode="bilinear", align_corners=False
+        part[..., : input_size[0], : input_size[1]], original_size, mode="bilinear", align_corners=False
     )
     return picture[0, 0].numpy()
 

@@ -13,8 +13,9 @@ PACKAGE = Path(sam_nb.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
 
 RANKS = {
-    "upstream": 0,
+    "upstream": -1,
     "efficientnet": 0,
+    "decoder": 0,
     "attention": 1,
     "images": 0,
     "prompts": 0,
@@ -35,7 +36,7 @@ RANKS = {
 }
 
 DOORS = {
-    "torch": {"attention", "efficientnet", "embeddings", "everything", "lite", "models"},
+    "torch": {"attention", "decoder", "efficientnet", "embeddings", "everything", "lite", "models"},
     "torchvision": {"everything"},
     "segment_anything": {"models", "upstream"},
     "PIL": {"export", "images", "layers"},

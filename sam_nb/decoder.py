@@ -1,0 +1,148 @@
+"""`segment_anything`'s mask decoder, computed faster: the same numbers but for rounding.
+
+A prompt is a handful of tokens, the picture thousands of cells. Upstream brings every cell through four projections in
+each layer so that it can meet the tokens; here the tokens are brought to the cells, which takes less than half of the
+multiplications and hardly any memory. What several prompts about one picture have in common is computed once.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from sam_nb.upstream import MaskDecoder, transformer
+
+
+class DecoderAttention(transformer.Attention):
+    """Attention between a handful of prompt tokens and the thousands of cells of the image embedding.
+
+    A score is (Wq x + b) . Wk y. It is as well (Wq x + b) Wk . y: so whichever of x and y are the tokens can take the
+    other's projection on itself. The same goes for what is then summed up: a sum of projections is the projection of
+    the sum. With as many tokens that they, times the heads, are more than the channels inside, nothing is gained.
+    """
+
+    def forward(self, q, k, v):
+        """Return what `segment_anything.modeling.transformer.Attention` returns.
+
+        Parameters
+        ----------
+        q : PxNxC torch.Tensor of float32
+        k, v : PxMxC torch.Tensor of float32
+            Where P is 1 in some of them, they are the same for all prompts.
+
+        Returns
+        -------
+        PxNxC torch.Tensor of float32
+        """
+        tokens, cells = sorted((q.shape[1], k.shape[1]))
+        if tokens == cells or tokens * self.num_heads > self.internal_dim:
+            return super().forward(q, k, v)
+        return self._tokens_ask(q, k, v) if q.shape[1] == tokens else self._cells_ask(q, k, v)
+
+    def _tokens_ask(self, q, k, v):
+        channels = self.internal_dim // self.num_heads
+        asked = (channels**-0.5 * self.q_proj(q)).unflatten(-1, (self.num_heads, channels))
+        # The keys' bias adds the same to all scores of a token, and a softmax takes no notice of that.
+        asked = torch.einsum("pnhd,hdc->phnc", asked, self._by_head(self.k_proj.weight)).flatten(1, 2)
+        weights = (asked @ k.transpose(1, 2)).softmax(dim=-1)
+        mixed = (weights @ v).unflatten(1, (self.num_heads, -1))
+        mixed = torch.einsum("phnc,hdc->pnhd", mixed, self._by_head(self.v_proj.weight)).flatten(2)
+        return self.out_proj(mixed + self.v_proj.bias)
+
+    def _cells_ask(self, q, k, v):
+        channels = self.internal_dim // self.num_heads
+        keys = (channels**-0.5 * self.k_proj(k)).unflatten(-1, (self.num_heads, channels))
+        bias = torch.einsum("pnhd,hd->phn", keys, self._by_head(self.q_proj.bias)).flatten(1)
+        keys = torch.einsum("pnhd,hdc->phnc", keys, self._by_head(self.q_proj.weight)).flatten(1, 2)
+        scores = (keys @ q.transpose(1, 2)).add_(bias[..., None]).unflatten(1, (self.num_heads, -1))
+        # One pass over rows of cells takes all softmaxes at once, where upstream has thousands of a handful of numbers.
+        weights = scores.softmax(dim=2).flatten(1, 2)
+        values = self.v_proj(v).unflatten(-1, (self.num_heads, channels))
+        values = torch.einsum("pnhd,hdc->phnc", values, self._by_head(self.out_proj.weight.T))
+        # The weights of a head sum to 1, so its values can bring the bias along.
+        return weights.transpose(1, 2) @ (values + self.out_proj.bias / self.num_heads).flatten(1, 2)
+
+    def _by_head(self, parameter):
+        return parameter.unflatten(0, (self.num_heads, -1))
+
+
+class DecoderBlock(transformer.TwoWayAttentionBlock):
+    """A layer of the decoder's transformer: tokens attend to each other, to the cells, and the cells to them."""
+
+    def forward(self, queries, keys, query_pe, key_pe):
+        """Return what `segment_anything.modeling.transformer.TwoWayAttentionBlock` returns.
+
+        Parameters
+        ----------
+        queries, query_pe : PxNxC torch.Tensor of float32
+            The tokens.
+        keys, key_pe : PxMxC or 1xMxC torch.Tensor of float32
+            The cells; one for all prompts where they do not differ yet.
+
+        Returns
+        -------
+        (PxNxC torch.Tensor, PxMxC torch.Tensor)
+        """
+        if self.skip_first_layer_pe:
+            queries = self.self_attn(q=queries, k=queries, v=queries)
+        else:
+            asking = queries + query_pe
+            queries = queries + self.self_attn(q=asking, k=asking, v=queries)
+        queries = self.norm1(queries)
+        cells = keys + key_pe
+        queries = queries + self.cross_attn_token_to_image(q=queries + query_pe, k=cells, v=keys)
+        queries = self.norm2(queries)
+        queries = self.norm3(queries + self.mlp(queries))
+        keys = keys + self.cross_attn_image_to_token(q=cells, k=queries + query_pe, v=queries)
+        return queries, self.norm4(keys)
+
+
+class Decoder(MaskDecoder):
+    """Meta's mask decoder."""
+
+    def predict_masks(self, image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings):
+        """Return logits Px4x4Hx4W and predicted IoU Px4 of all four mask tokens, float32.
+
+        Parameters
+        ----------
+        image_embeddings : 1xCxHxW torch.Tensor
+        image_pe : 1xCxHxW torch.Tensor
+        sparse_prompt_embeddings : PxNxC torch.Tensor
+        dense_prompt_embeddings : PxCxHxW torch.Tensor
+        """
+        if len(image_embeddings) > 1:
+            return super().predict_masks(image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings)
+        prompts = len(sparse_prompt_embeddings)
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(prompts, -1, -1)
+        # Without a mask prompt all have the same dense embedding, one piece of memory.
+        shared = dense_prompt_embeddings.stride(0) == 0
+        cells = image_embeddings + (dense_prompt_embeddings[:1] if shared else dense_prompt_embeddings)
+        size = cells.shape[-2:]
+        tokens, cells = self.transformer(
+            cells.contiguous(memory_format=torch.channels_last),
+            image_pe.contiguous(memory_format=torch.channels_last),
+            torch.cat([output_tokens, sparse_prompt_embeddings], dim=1),
+        )
+        of_masks = tokens[:, 1 : 1 + self.num_mask_tokens].unbind(1)
+        kernels = [mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks, strict=True)]
+        return self._enlarged(cells, size, torch.stack(kernels, dim=1)), self.iou_prediction_head(tokens[:, 0])
+
+    def _enlarged(self, cells, size, kernels):
+        """Return logits Px4x4Hx4W: PxHWxC cells enlarged by `output_upscaling`, times Px4xD kernels.
+
+        A transposed convolution of 2 x 2 pixels with stride 2 makes four pixels of each by four matrices. What is done
+        with pixels afterwards concerns each by itself, so only the logits need to be put where they belong.
+        """
+        first, norm, act, second, last_act = self.output_upscaling
+        pixels = _into_four(first, cells)
+        pixels = act(F.layer_norm(pixels, pixels.shape[-1:], norm.weight, norm.bias, norm.eps))
+        pixels = last_act(_into_four(second, pixels))
+        logits = (pixels.flatten(1, -2) @ kernels.transpose(1, 2)).transpose(1, 2)
+        # Rows and columns of cells, in each cell of 2 x 2 pixels, in each of these of 2 x 2.
+        height, width = size
+        logits = logits.unflatten(2, (height, width, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
+        return logits.reshape(len(cells), -1, 4 * height, 4 * width)
+
+
+def _into_four(layer, x):
+    """Return what a transposed convolution of 2 x 2 and stride 2 makes of pixels ...xC: ...x2x2xD."""
+    weight = layer.weight.permute(0, 2, 3, 1)
+    return F.linear(x, weight.flatten(1).T, layer.bias.repeat(4)).unflatten(-1, weight.shape[1:])

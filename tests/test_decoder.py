@@ -1,0 +1,110 @@
+"""Our mask decoder against upstream's, on the same weights."""
+
+import copy
+
+import pytest
+import torch
+from segment_anything.modeling import MaskDecoder, transformer
+
+from sam_nb.attention import speed_up
+from sam_nb.decoder import Decoder, DecoderAttention, DecoderBlock
+from sam_nb.lite import build_lite
+
+CHANNELS = 32
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    """Return upstream's decoder, small, with weights large enough for sharp softmaxes."""
+    torch.manual_seed(0)
+    made = MaskDecoder(
+        transformer_dim=CHANNELS,
+        transformer=transformer.TwoWayTransformer(depth=2, embedding_dim=CHANNELS, num_heads=2, mlp_dim=40),
+    )
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made.eval()
+
+
+def prompted(count, tokens, *, dense):
+    """Return what a decoder takes about a picture of 5 x 7 cells."""
+    torch.manual_seed(1)
+    if dense == "shared":
+        dense = torch.randn(1, CHANNELS, 1, 1).expand(count, -1, 5, 7)
+    else:
+        dense = torch.randn(count, CHANNELS, 5, 7)
+    return torch.randn(1, CHANNELS, 5, 7), torch.randn(1, CHANNELS, 5, 7), torch.randn(count, tokens, CHANNELS), dense
+
+
+# Few tokens, so many that they are no longer fewer than what they replace, and none.
+@pytest.mark.parametrize("tokens", [2, 30, 0])
+@pytest.mark.parametrize("dense", ["shared", "each its own"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_decoder_equals_upstream_s(decoder, count, tokens, dense):
+    given = prompted(count, tokens, dense=dense)
+    ours = copy.deepcopy(decoder)
+    model = speed_up(torch.nn.ModuleList([ours]))
+    assert {Decoder, DecoderBlock, DecoderAttention} < {type(module) for module in model.modules()}
+    for multimask_output in (False, True):
+        with torch.no_grad():
+            expected = decoder(*given, multimask_output)
+            found = ours(*given, multimask_output)
+        assert expected[0].shape == (count, 3 if multimask_output else 1, 20, 28)
+        assert expected[0].std() > 0.1
+        for mine, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_are_upstream_s(decoder):
+    given = prompted(3, 2, dense="shared")
+    ours = speed_up(torch.nn.ModuleList([copy.deepcopy(decoder)]))[0]
+    for model in (decoder, ours):
+        model.zero_grad()
+        masks, scores = model(*given, True)
+        (masks.square().mean() + scores.square().mean()).backward()
+    for (name, mine), theirs in zip(ours.named_parameters(), decoder.parameters(), strict=True):
+        if theirs.grad is None or name.endswith("k_proj.bias"):  # a softmax takes no notice of it
+            assert mine.grad is None or theirs.grad.abs().max() < 1e-4
+        else:
+            torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(3, 500), (500, 3), (9, 500), (500, 9), (7, 7)])
+def test_attention_equals_upstream_s(queries, keys):
+    torch.manual_seed(0)
+    theirs = transformer.Attention(embedding_dim=32, num_heads=4, downsample_rate=2)
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ours = copy.deepcopy(theirs)
+    ours.__class__ = DecoderAttention
+    # Large values: where the softmax is sharp, a wrong scale or a wrong axis shows.
+    q, k, v = (torch.randn(2, count, 32) for count in (queries, keys, keys))
+    expected = theirs(q, k, v)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(ours(q, k, v), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_all_prompts_share_is_computed_once(decoder, monkeypatch):
+    ours = speed_up(torch.nn.ModuleList([copy.deepcopy(decoder)]))[0]
+    asked = []
+    forward = DecoderBlock.forward
+
+    def spy(self, queries, keys, query_pe, key_pe):
+        asked.append((len(queries), len(keys), len(key_pe)))
+        return forward(self, queries, keys, query_pe, key_pe)
+
+    monkeypatch.setattr(DecoderBlock, "forward", spy)
+    with torch.no_grad():
+        ours(*prompted(3, 2, dense="shared"), False)
+        ours(*prompted(3, 2, dense="each its own"), False)
+    assert asked == [(3, 1, 1), (3, 3, 1), (3, 3, 1), (3, 3, 1)]
+
+
+def test_a_model_that_was_sped_up_has_the_same_weights():
+    model = build_lite()
+    before = list(model.state_dict())
+    assert speed_up(model) is model
+    assert list(model.state_dict()) == before
+    kinds = {type(module) for module in model.modules()}
+    assert DecoderAttention in kinds
+    assert transformer.Attention not in kinds
