@@ -5,14 +5,13 @@ preview is when the mouse stops, and the kernel's memory before and after a thou
 traffic stays on 127.0.0.1.
 """
 
-import argparse
-import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import measure
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import lab
@@ -91,7 +90,7 @@ def click_and_wait(page, layers, place, watched):
     return page.evaluate("() => window.answer")
 
 
-def measure(page, clicks, storm):
+def watch_clicks(page, clicks, storm):
     """Return the table's rows, (name, value)."""
     layers = page.locator(".jp-OutputArea canvas").first
     layers.scroll_into_view_if_needed()
@@ -151,7 +150,7 @@ def measure(page, clicks, storm):
 
 def main():
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measure.parser(__doc__)
     parser.add_argument("--model", default="lite")
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--storm", type=int, default=1000, help="clicks while the memory is watched")
@@ -172,12 +171,10 @@ def main():
             lab.open_notebook(page, address, token, "click.ipynb")
             lab.run_all_cells(page, timeout=300)
             page.get_by_text("is ready").wait_for()
-            rows = measure(page, arguments.clicks, arguments.storm)
+            rows = watch_clicks(page, arguments.clicks, arguments.storm)
             browser = page.context.browser.version
-    print(f"{arguments.model}, picture 1024 x 640, {os.cpu_count()} cores ({platform.machine()}), Chromium {browser}\n")
-    print("| what | measured |\n|---|---|")
-    for name, value in rows:
-        print(f"| {name} | {value} |")
+    about = f"{arguments.model}, picture 1024 x 640, Chromium {browser}. {measure.machine('jupyterlab', 'ipycanvas')}"
+    measure.report("click", ["what", "measured"], rows, about, arguments.write)
 
 
 if __name__ == "__main__":

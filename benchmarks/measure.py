@@ -105,8 +105,8 @@ def report(name, columns, rows, about, write):
     print(text)
     if write:
         readme = README.read_text(encoding="utf-8")
-        marked = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not marked.search(readme):
             raise ValueError(f"{README} has no <!-- {name} --> ... <!-- /{name} -->: add them where the table belongs")
-        readme = marked.sub(lambda found: found[1] + text + found[2], readme)
+        readme = marked.sub(lambda found: found[1] + text + "\n" + found[2], readme)
         README.write_text(readme, encoding="utf-8", newline="\n")

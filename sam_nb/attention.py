@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from sam_nb.decoder import Decoder, DecoderAttention, DecoderBlock
+from sam_nb.efficientnet import COARSE
 from sam_nb.upstream import MaskDecoder, image_encoder, transformer
 
 BY_ROWS = {"cpu"}  # kinds of device on which attention goes by rows; others have fused kernels
@@ -58,15 +59,13 @@ def compute_in(model, dtype):
         The same.
     """
     encoder = model.image_encoder
-    blocks = [module for module in encoder.modules() if isinstance(module, EncoderBlock)]
-    for block in blocks:
-        # Nearly all of the work; the rest is quick and loses more.
-        block.attn.to(dtype)
-        block.mlp.to(dtype)
-    if not blocks and dtype != torch.float32:  # `lite`
-        encoder.backbone.to(dtype)
-        encoder.backbone.register_forward_pre_hook(lambda _, inputs: tuple(x.to(dtype) for x in inputs))
-        encoder.backbone.register_forward_hook(lambda _, __, features: [x.float() for x in features])
+    for block in encoder.modules():
+        if isinstance(block, EncoderBlock):
+            # Nearly all of the work; the rest is quick and loses more.
+            block.attn.to(dtype)
+            block.mlp.to(dtype)
+    if hasattr(encoder, "backbone"):  # `lite`
+        encoder.backbone.blocks[COARSE:].to(dtype)
     return model
 
 

@@ -19,6 +19,7 @@ STAGES = (  # blocks, kernel, stride of the first block, expansion, channels
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+COARSE = 3  # first of the stages that have no part in outlines: their features have stride 16 and 32
 OUTPUTS = {0: 2, 1: 4, 2: 8, 4: 16, 6: 32}  # stage whose outcome is a feature -> its stride
 
 
@@ -109,10 +110,10 @@ class InvertedBlock(nn.Module):
         self.adds = stride == 1 and inputs == outputs
 
     def forward(self, x):
-        """Return BxDxh'xw' from BxCxhxw."""
-        inner = F.relu6(self.bn1(self.conv_pw(x)))
+        """Return BxDxh'xw' from BxCxhxw, of the same type; inside it computes in the type of its weights."""
+        inner = F.relu6(self.bn1(self.conv_pw(x.to(self.conv_pw.weight.dtype))))
         inner = F.relu6(self.bn2(self.conv_dw(inner)))
-        made = self.bn3(self.conv_pwl(inner))
+        made = self.bn3(self.conv_pwl(inner)).to(x.dtype)
         return x + made if self.adds else made
 
 

@@ -1,0 +1,92 @@
+"""From the start of a kernel to the first mask: ``python benchmarks/first_mask.py``.
+
+A fresh Jupyter kernel runs the cells that a reader runs: import, load the model, encode the street picture, decode a
+click. Once as this package does it, once with `segment_anything` imported first, as its own examples have it; and
+vit_b (random weights) by this package and by `segment_anything` alone. Nothing is in the embedding cache.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import measure
+import torch
+from jupyter_client.manager import start_new_kernel
+from segment_anything import sam_model_registry
+from tqdm.auto import tqdm
+
+OURS = {
+    "import": "from sam_nb import Prompt, load_image, load_sam",
+    "load": "image = load_image('street'); sam = load_sam({model}, device={device!r})",
+    "encode": "embedding = sam.encode(image)",
+    "decode": "sam.decode(embedding, Prompt(points=[(500, 375)])).best",
+}
+ARTICLE_S = OURS | {"import": "import segment_anything; segment_anything.SamPredictor; " + OURS["import"]}
+UPSTREAM = {
+    "import": (
+        "import numpy as np; from segment_anything import SamPredictor, sam_model_registry; "
+        "from sam_nb import load_image"
+    ),
+    "load": (
+        "image = load_image('street'); sam = sam_model_registry['vit_b'](checkpoint={weights!r}).to({device!r}); "
+        "predictor = SamPredictor(sam)"
+    ),
+    "encode": "predictor.set_image(image)",
+    "decode": "predictor.predict(np.array([[500, 375]]), np.array([1]))",
+}
+STEPS = ("kernel", *OURS)
+
+
+def run(cells, folder, **names):
+    """Return the seconds of each step in a fresh kernel, a dict."""
+    os.environ["SAM_NB_HOME"] = tempfile.mkdtemp(dir=folder)
+    started = time.perf_counter()
+    manager, client = start_new_kernel()
+    seconds = {"kernel": time.perf_counter() - started}
+    try:
+        for name, cell in cells.items():
+            started = time.perf_counter()
+            reply = client.execute_interactive(cell.format(**names), output_hook=lambda _: None, timeout=300)
+            if reply["content"]["status"] != "ok":
+                raise RuntimeError("\n".join(reply["content"]["traceback"]))
+            seconds[name] = time.perf_counter() - started
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return seconds
+
+
+def main():
+    """Measure and print the table."""
+    parser = measure.parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "vit_b.pth"
+        torch.manual_seed(0)
+        torch.save(sam_model_registry["vit_b"]().state_dict(), weights)
+        from_file = f"checkpoint={str(weights)!r}"
+        sides = {
+            "`lite`, `segment_anything` imported first": (ARTICLE_S, "'lite'"),
+            "`lite`": (OURS, "'lite'"),
+            "vit_b, `segment_anything` alone": (UPSTREAM, None),
+            "vit_b": (OURS, from_file),
+        }
+        taken = {name: [] for name in sides}
+        for _ in tqdm(range(arguments.rounds), unit="round"):
+            for name, (cells, model) in sides.items():
+                names = {"model": model, "weights": str(weights), "device": measure.DEVICE}
+                taken[name].append(run(cells, folder, **names))
+    rows = []
+    for name, rounds in taken.items():
+        steps = [statistics.median(seconds[step] for seconds in rounds) for step in STEPS]
+        total = statistics.median(sum(seconds.values()) for seconds in rounds)
+        rows.append((name, *(f"{step:.2f}" for step in steps), f"{total:.2f}"))
+    about = f"Seconds of each step and of all; medians of {arguments.rounds} fresh kernels. {measure.machine()}"
+    measure.report("first mask", ["model", *STEPS, "all"], rows, about, arguments.write)
+
+
+if __name__ == "__main__":
+    main()
