@@ -1,42 +1,26 @@
-"""Masks as files that other programs read: PNG, transparent cut-out, COCO JSON.
+"""Masks as files, written and read: PNG, transparent cut-out, COCO JSON, YOLO's labels, LabelMe JSON.
 
 Nothing is overwritten unless asked for, and nothing is left half-written: a file gets its name when it is whole.
 """
 
-import io
-import json
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pycocotools.mask
-from PIL import Image
-
-from sam_nb.masks import as_mask, bounding_box
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """A mask to be saved.
-
-    Attributes
-    ----------
-    mask : HxW numpy.ndarray of bool
-    name : str
-        Becomes the files' name.
-    category : str
-        Its class.
-    score : float, optional
-        The model's predicted IoU.
-    """
-
-    mask: np.ndarray
-    name: str
-    category: str = "object"
-    score: float | None = None
+from sam_nb.formats import (
+    coco_file,
+    coco_segments,
+    cutout_file,
+    index_file,
+    index_from_file,
+    labelme_file,
+    labelme_segments,
+    mask_file,
+    mask_from_file,
+    yolo_file,
+    yolo_segments,
+)
 
 
 def save_mask(mask, path, overwrite=False):
@@ -76,8 +60,28 @@ def save_cutout(image, mask, path, overwrite=False):
     _write(path, cutout_file(image, mask), overwrite)
 
 
-def save_coco(segments, size, path, *, picture="picture", model="", overwrite=False):
-    """Write masks as COCO JSON, exact to the pixel (run lengths).
+def save_index(segments, size, path, overwrite=False):
+    """Write all masks into one PNG of 8 bits: pixel values are the objects' numbers from 1, 0 is none of them.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+        At most 255. Where two overlap, the later one is on top.
+    size : (int, int)
+        Height and width of the picture.
+    path, overwrite
+        As in `save_mask`.
+
+    Raises
+    ------
+    FileExistsError, ValueError
+        As in `save_mask`; also if there are too many.
+    """
+    _write(path, index_file(segments, size), overwrite)
+
+
+def save_coco(segments, size, path, *, picture="picture", model="", as_polygons=False, overwrite=False):
+    """Write masks as COCO JSON.
 
     Parameters
     ----------
@@ -90,13 +94,63 @@ def save_coco(segments, size, path, *, picture="picture", model="", overwrite=Fa
         The picture's file name, for the JSON.
     model : str
         What made the masks, for the JSON.
+    as_polygons : bool
+        Whether masks are polygons, which some programs insist on; else run lengths.
 
     Raises
     ------
     FileExistsError, ValueError
-        As in `save_mask`.
+        As in `save_mask`; also if an empty mask should become a polygon.
     """
-    _write(path, coco_file(segments, size, picture, model), overwrite)
+    _write(path, coco_file(segments, size, picture, model, as_polygons), overwrite)
+
+
+def save_yolo(segments, size, path, *, categories=None, tolerance=0.0, overwrite=False):
+    """Write masks as YOLO's segmentation labels: a line for each, its class and its outline in shares of the picture.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+        Pieces of one mask are joined by lines one pixel wide, because a line of the file holds one outline.
+    size : (int, int)
+        Height and width of the picture.
+    path, overwrite
+        As in `save_mask`.
+    categories : list of str, optional
+        The classes in the order of their numbers, as the training's data.yaml has them. Left out: those of the
+        segments, in alphabetical order.
+    tolerance : float
+        Pixels by which outlines may be off to save points.
+
+    Raises
+    ------
+    FileExistsError, ValueError
+        As in `save_mask`; also if a mask is empty or of a class that `categories` does not have.
+    """
+    _write(path, yolo_file(segments, size, categories, tolerance), overwrite)
+
+
+def save_labelme(segments, size, path, *, picture="picture", tolerance=0.0, overwrite=False):
+    """Write masks as a LabelMe JSON, to be opened and corrected there.
+
+    Parameters
+    ----------
+    segments : sequence of Segment
+    size : (int, int)
+        Height and width of the picture.
+    path, overwrite
+        As in `save_mask`.
+    picture : str
+        The picture's path as seen from the JSON file.
+    tolerance : float
+        Pixels by which outlines may be off: 1 leaves far fewer points to drag.
+
+    Raises
+    ------
+    FileExistsError, ValueError
+        As in `save_mask`; also if a mask is empty.
+    """
+    _write(path, labelme_file(segments, size, picture, tolerance), overwrite)
 
 
 def save_segments(segments, image, folder, *, prompts=None, picture="picture", model="", overwrite=False):
@@ -159,55 +213,59 @@ def save_segments(segments, image, folder, *, prompts=None, picture="picture", m
     return folder
 
 
-def mask_file(mask):
-    """Return a mask, HxW bool, as the bytes of a PNG: 255 inside, 0 outside."""
-    return _png(as_mask(mask).astype(np.uint8) * 255)
+def load_mask(path):
+    """Return the mask, HxW bool, of a file by `save_mask` or `save_cutout`, or of any picture: what is not black.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It is none of this format.
+    """
+    return mask_from_file(_read(path))
 
 
-def cutout_file(image, mask):
-    """Return the object alone as the bytes of a PNG: HxWx3 uint8 RGB where the mask, HxW bool, is; else transparent."""
-    mask = as_mask(mask)
-    if mask.shape != image.shape[:2]:
-        raise ValueError(f"the picture has {image.shape[:2]} (height, width) and the mask {mask.shape}")
-    # Colours under transparent pixels would come back in programs that drop the alpha: they are black instead.
-    return _png(np.dstack([image * mask[..., None], mask.astype(np.uint8) * 255]))
+def load_index(path):
+    """Return the objects' numbers, HxW uint8, of a file by `save_index`; 0 is none of them. Raises as `load_mask`."""
+    return index_from_file(_read(path))
 
 
-def coco_file(segments, size, picture, model):
-    """Return the bytes of a COCO JSON; arguments as in `save_coco`."""
-    height, width = size
-    categories = sorted({segment.category for segment in segments})
-    annotations = []
-    for number, segment in enumerate(segments, start=1):
-        mask = as_mask(segment.mask)
-        if mask.shape != (height, width):
-            raise ValueError(f"{segment.name}: the picture has {(height, width)} and the mask {mask.shape}")
-        runs = pycocotools.mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-        x0, y0, x1, y1 = (int(side) for side in bounding_box(mask))
-        annotation = {
-            "id": number,
-            "image_id": 1,
-            "category_id": 1 + categories.index(segment.category),
-            "segmentation": {"size": [height, width], "counts": runs["counts"].decode("ascii")},
-            "area": int(np.count_nonzero(mask)),
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "iscrowd": 0,
-            "name": segment.name,
-        }
-        annotations.append(annotation | ({} if segment.score is None else {"score": float(segment.score)}))
-    record = {
-        "info": {"description": f"masks by {model}" if model else "masks"},
-        "images": [{"id": 1, "file_name": picture, "height": height, "width": width}],
-        "categories": [{"id": number, "name": name} for number, name in enumerate(categories, start=1)],
-        "annotations": annotations,
-    }
-    return json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8")
+def load_coco(path):
+    """Return the segments of a COCO JSON about one picture, a list of `Segment`. Raises as `load_mask`."""
+    return coco_segments(_read(path))
 
 
-def _png(array):
-    file = io.BytesIO()
-    Image.fromarray(array).save(file, "PNG")
-    return file.getvalue()
+def load_yolo(path, size, categories):
+    """Return the segments of YOLO's labels, a list of `Segment`.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+    size : (int, int)
+        Height and width of the picture, which the file does not tell.
+    categories : list of str
+        The classes in the order of their numbers.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_mask`; also if the file has a class that `categories` does not.
+    """
+    return yolo_segments(_read(path), size, categories)
+
+
+def load_labelme(path):
+    """Return the segments of a LabelMe JSON of polygons, a list of `Segment`. Raises as `load_mask`."""
+    return labelme_segments(_read(path))
+
+
+def _read(path):
+    return Path(path).expanduser().read_bytes()
 
 
 def _write(path, content, overwrite):

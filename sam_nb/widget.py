@@ -25,7 +25,8 @@ from IPython.display import display, update_display
 
 from sam_nb.draw import BOX as BOX_COLOR
 from sam_nb.draw import NEGATIVE, POSITIVE
-from sam_nb.export import Segment, save_segments
+from sam_nb.export import save_segments
+from sam_nb.formats import Segment
 from sam_nb.images import load_image
 from sam_nb.layers import jpeg, masks_file, picture_file, snapshot
 from sam_nb.masks import iou

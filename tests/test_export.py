@@ -10,7 +10,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from sam_nb import export
-from sam_nb.export import Segment, save_coco, save_cutout, save_mask, save_segments
+from sam_nb.export import save_coco, save_cutout, save_mask, save_segments
+from sam_nb.formats import Segment
 
 
 @pytest.fixture
