@@ -1,5 +1,7 @@
 """Masks onto pictures, as arrays: the one place where colours are chosen and mixed, for figures, canvas and files."""
 
+import zlib
+
 import cv2
 import numpy as np
 
@@ -42,6 +44,22 @@ def overlay(image, masks, colors=PALETTE, alpha=0.5, outline=None):
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, color, outline, cv2.LINE_AA)
     return picture
+
+
+def color_of_place(point):
+    """Return a colour of `PALETTE` that depends on a place (x, y) alone, so that it stays when other masks come and go.
+
+    Parameters
+    ----------
+    point : (float, float)
+        Of the click that found a mask.
+
+    Returns
+    -------
+    (int, int, int)
+        RGB.
+    """
+    return PALETTE[zlib.crc32(np.array(point, np.float64).tobytes()) % len(PALETTE)]
 
 
 def outline_width(height, width):

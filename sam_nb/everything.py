@@ -119,6 +119,31 @@ def segment_everything(
     return records
 
 
+def select(records, *, pred_iou_thresh=0.88, stability_score_thresh=0.95, box_nms_thresh=0.7):
+    """Return the records that stricter thresholds leave, best first, without decoding anything again.
+
+    Parameters
+    ----------
+    records : list of dict
+        From `segment_everything` with looser thresholds; all that there is with ``pred_iou_thresh=0,
+        stability_score_thresh=0, box_nms_thresh=1``.
+    pred_iou_thresh, stability_score_thresh, box_nms_thresh : float
+        As in `segment_everything`.
+
+    Returns
+    -------
+    list of dict
+        What `segment_everything` with these thresholds would have returned, if it searched no crops and tidied nothing.
+    """
+    left = [
+        record
+        for record in records
+        if (record["predicted_iou"] > pred_iou_thresh or pred_iou_thresh <= 0)
+        and not record["stability_score"] < stability_score_thresh
+    ]
+    return _without_doubles(left, [record["predicted_iou"] for record in left], box_nms_thresh)
+
+
 def _answers(sam, embedding, points, points_per_batch, bar):
     """Yield every point, Nx2 pixels of the embedded picture, with its three masks; the bar moves by batches."""
     for start in range(0, len(points), points_per_batch):

@@ -4,7 +4,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch, Rectangle
 
-from sam_nb.draw import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE, comparison, outline_width, overlay
+from sam_nb.draw import (
+    BOX,
+    EXTRA,
+    MISSING,
+    NEGATIVE,
+    PALETTE,
+    POSITIVE,
+    color_of_place,
+    comparison,
+    outline_width,
+    overlay,
+)
 from sam_nb.masks import Masks, as_mask, iou
 
 WIDTH = 8  # inches, what fits a notebook's column
@@ -88,6 +99,34 @@ def show_row(image, answers, prompts=None, *, truth=None, titles=None, around=No
         panel.set_yticks([])
         panel.title.set_fontsize(9)
     plt.show()
+
+
+def show_everything(image, records, model, *, title=None, ax=None):
+    """Draw the masks that everything-mode found, smaller ones on larger ones, each in the colour of its click's place.
+
+    Parameters
+    ----------
+    image : HxWx3 numpy.ndarray of uint8, RGB
+    records : list of dict
+        From `segment_everything` or `select`, with ``segmentation`` as HxW bool.
+    model : str
+        Name of the model that made them, for the title.
+    title : str, optional
+        Words before the number of masks and the model's name.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Left out: a figure of its own, shown at once.
+    """
+    ordered = sorted(records, key=lambda record: record["area"], reverse=True)
+    colors = [color_of_place(record["point_coords"][0]) for record in ordered]
+    part = _part(image, None)
+    axes = ax or _new_axes(part)
+    axes.imshow(overlay(image, [record["segmentation"] for record in ordered], colors or PALETTE))
+    _frame(axes, part)
+    words = [title] if title else []
+    count = f"{len(records)} mask" if len(records) == 1 else f"{len(records)} masks"
+    axes.set_title(" · ".join([*words, count, model]), loc="left", fontsize=11)
+    if ax is None:
+        plt.show()
 
 
 def score(mask, truth, image=None, *, title=None):

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as rle
 from segment_anything import SamAutomaticMaskGenerator
 
-from sam_nb import iou, load_image, segment_everything
+from sam_nb import iou, load_image, segment_everything, select
 
 # `lite` scores low: thresholds at which there is something to compare.
 LOOSE = {"points_per_side": 8, "pred_iou_thresh": 0.4, "stability_score_thresh": 0.6}
@@ -79,3 +79,24 @@ def test_nothing_found(lite, photo):
 def test_mistakes(lite, photo, settings, words):
     with pytest.raises(ValueError, match=words):
         segment_everything(lite, photo, **settings)
+
+
+def test_stricter_thresholds_need_no_decoding(lite):
+    image = load_image("street")
+    everything = segment_everything(
+        lite, image, points_per_side=6, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1
+    )
+    assert len(everything) == 6 * 6 * 3
+    for settings in (
+        {"pred_iou_thresh": 0.4, "stability_score_thresh": 0.6, "box_nms_thresh": 0.7},
+        {"pred_iou_thresh": 0.5, "stability_score_thresh": 0, "box_nms_thresh": 0.3},
+    ):
+        directly = segment_everything(lite, image, points_per_side=6, **settings)
+        selected = select(everything, **settings)
+        assert 2 < len(selected) < 60
+        assert [record["bbox"] for record in selected] == [record["bbox"] for record in directly]
+        assert all(
+            np.array_equal(one["segmentation"], other["segmentation"])
+            for one, other in zip(selected, directly, strict=True)
+        )
+    assert select([], pred_iou_thresh=0) == []
