@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from sam_nb import Prompt, iou, load_image, segment_everything
 
-PICTURES = {"lite": ("street", "coffee", "cat"), "vit_b": ("street",)}
+PICTURES = {"lite": ("street", "coffee"), "vit_b": ("street",)}
 
 
 def thresholds(sam, image):

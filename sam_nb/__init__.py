@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _HOME = {
     "CHECKPOINTS": "checkpoints",
     "Embedding": "embeddings",
+    "MaskFilters": "filters",
     "Masks": "masks",
     "PALETTE": "draw",
     "Prompt": "prompts",

@@ -46,20 +46,25 @@ def overlay(image, masks, colors=PALETTE, alpha=0.5, outline=None):
     return picture
 
 
-def color_of_place(point):
-    """Return a colour of `PALETTE` that depends on a place (x, y) alone, so that it stays when other masks come and go.
+def overlay_records(image, records):
+    """Return the picture with what everything-mode found laid over it, smaller masks on larger ones.
+
+    A mask's colour depends on the place of its click alone, so it stays when others come and go.
 
     Parameters
     ----------
-    point : (float, float)
-        Of the click that found a mask.
+    image : HxWx3 numpy.ndarray of uint8, RGB
+    records : list of dict
+        With ``segmentation`` (HxW bool), ``area`` and ``point_coords``.
 
     Returns
     -------
-    (int, int, int)
-        RGB.
+    HxWx3 numpy.ndarray of uint8
     """
-    return PALETTE[zlib.crc32(np.array(point, np.float64).tobytes()) % len(PALETTE)]
+    ordered = sorted(records, key=lambda record: record["area"], reverse=True)
+    places = [np.array(record["point_coords"][0], np.float64).tobytes() for record in ordered]
+    colors = [PALETTE[zlib.crc32(place) % len(PALETTE)] for place in places]
+    return overlay(image, [record["segmentation"] for record in ordered], colors)
 
 
 def outline_width(height, width):

@@ -11,10 +11,10 @@ from sam_nb.draw import (
     NEGATIVE,
     PALETTE,
     POSITIVE,
-    color_of_place,
     comparison,
     outline_width,
     overlay,
+    overlay_records,
 )
 from sam_nb.masks import Masks, as_mask, iou
 
@@ -116,15 +116,12 @@ def show_everything(image, records, model, *, title=None, ax=None):
     ax : matplotlib.axes.Axes, optional
         Where to draw. Left out: a figure of its own, shown at once.
     """
-    ordered = sorted(records, key=lambda record: record["area"], reverse=True)
-    colors = [color_of_place(record["point_coords"][0]) for record in ordered]
     part = _part(image, None)
     axes = ax or _new_axes(part)
-    axes.imshow(overlay(image, [record["segmentation"] for record in ordered], colors or PALETTE))
+    axes.imshow(overlay_records(image, records))
     _frame(axes, part)
     words = [title] if title else []
-    count = f"{len(records)} mask" if len(records) == 1 else f"{len(records)} masks"
-    axes.set_title(" · ".join([*words, count, model]), loc="left", fontsize=11)
+    axes.set_title(" · ".join([*words, f"masks: {len(records)}", model]), loc="left", fontsize=11)
     if ax is None:
         plt.show()
 

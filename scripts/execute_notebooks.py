@@ -35,7 +35,6 @@ def execute(path):
         timeout=TIMEOUT,
         kernel_name="python3",
         record_timing=False,
-        store_widget_state=False,
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute()

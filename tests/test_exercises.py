@@ -9,10 +9,10 @@ WHEEL = (250, 370, 410, 510)
 # (notebook and exercise, prompt, what it is compared with, the IoU that the notebook asks for)
 SOLUTIONS = [
     ("01.1", Prompt(points=[(352, 481)]), "front_wheel", 0.7),
-    ("01.2", Prompt(points=[(538, 329)]), "car", 0.6),
+    ("01.2", Prompt(points=[(516, 326)]), "car", 0.6),
     (
         "02.1",
-        Prompt(points=[(500, 375), (880, 298), (319, 371), (595, 233), (104, 397), (419, 247)]),
+        Prompt(points=[(500, 375), (880, 298), (319, 371), (99, 401), (405, 238), (891, 388)]),
         "car",
         0.75,
     ),

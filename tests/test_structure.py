@@ -35,6 +35,7 @@ RANKS = {
     "view": 0,
     "pointer": 0,
     "widget": 5,
+    "filters": 4,
 }
 
 DOORS = {
@@ -44,7 +45,7 @@ DOORS = {
     "PIL": {"formats", "images", "layers"},
     "skimage": {"images"},
     "urllib": {"images"},
-    "cv2": {"draw", "layers", "polygons"},
+    "cv2": {"draw", "filters", "layers", "polygons"},
     "scipy": {"polygons"},
     "matplotlib": {"figures"},
     "pooch": {"checkpoints"},
@@ -53,7 +54,7 @@ DOORS = {
     "pycocotools": {"everything", "formats"},
     "IPython": {"widget"},
     "ipycanvas": {"widget"},
-    "ipywidgets": {"pointer", "widget"},
+    "ipywidgets": {"filters", "pointer", "widget"},
 }
 
 

@@ -1,0 +1,66 @@
+"""The sliders of everything-mode: each movement chooses anew, and decodes nothing."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_nb import MaskFilters, load_image, segment_everything, select
+from sam_nb.draw import overlay_records
+
+START = {"pred_iou_thresh": 0.4, "stability_score_thresh": 0.6, "box_nms_thresh": 0.7}
+
+
+@pytest.fixture(scope="module")
+def records(lite):
+    return segment_everything(
+        lite, load_image("street"), points_per_side=6, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1
+    )
+
+
+def test_a_slider_chooses_anew(lite, records, monkeypatch):
+    image = load_image("street")
+    monkeypatch.setattr(lite.model.mask_decoder, "forward", None)  # nobody may decode
+    filters = MaskFilters(image, records, "lite", **START)
+    shown = []
+    for name, value in (("pred_iou_thresh", 0.0), ("stability_score_thresh", 0.9), ("box_nms_thresh", 0.1)):
+        filters.sliders[name].value = value
+        settings = {name: slider.value for name, slider in filters.sliders.items()}
+        assert settings[name] == value
+        assert filters.selected == select(records, **settings)
+        *_, status, picture = filters.children
+        assert status.value == f"masks: {len(filters.selected)} of {len(records)} · lite"
+        found = np.asarray(Image.open(io.BytesIO(picture.value)))
+        expected = Image.fromarray(overlay_records(image, filters.selected)).resize(found.shape[1::-1])
+        assert np.abs(found.astype(int) - np.asarray(expected)).mean() < 6
+        shown.append(picture.value)
+    assert len(set(shown)) == 3
+
+
+def test_a_mask_keeps_its_colour_while_others_come_and_go():
+    image = np.zeros((60, 200, 3), np.uint8)
+    records = []
+    for number in range(6):
+        mask = np.zeros(image.shape[:2], bool)
+        mask[10:50, 5 + 32 * number : 25 + 32 * number] = True
+        records.append({"segmentation": mask, "area": 800, "point_coords": [[15 + 32 * number, 30]]})
+    everything = overlay_records(image, records)
+    assert len({tuple(everything[30, 15 + 32 * number]) for number in range(6)}) > 2
+    assert np.array_equal(overlay_records(image, records[::-1]), everything)
+    for record in records:
+        mask = record["segmentation"]
+        assert np.array_equal(overlay_records(image, [record])[mask], everything[mask])
+
+
+def test_small_masks_lie_on_large_ones():
+    large, small = np.ones((40, 60), bool), np.zeros((40, 60), bool)
+    small[15:25, 20:30] = True
+    records = [
+        {"segmentation": small, "area": 100, "point_coords": [[25, 20]]},
+        {"segmentation": large, "area": 2400, "point_coords": [[50, 5]]},
+    ]
+    image = np.zeros((40, 60, 3), np.uint8)
+    both = overlay_records(image, records)
+    assert np.array_equal(both, overlay_records(image, records[::-1]))
+    assert not np.array_equal(both[20, 25], both[5, 5])
