@@ -25,7 +25,8 @@ def bars(axes, title, rows):
     """Draw horizontal bars; rows are (label, value, whether it is ours)."""
     labels, values, ours = zip(*rows, strict=True)
     drawn = axes.barh(labels, values, color=[OURS if mine else THEIRS for mine in ours], height=0.62)
-    axes.bar_label(drawn, [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values], padding=3, fontsize=9)
+    numbers = [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values]
+    axes.bar_label(drawn, numbers, padding=3, fontsize=9)
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axes.invert_yaxis()
     axes.spines[["top", "right", "bottom"]].set_visible(False)

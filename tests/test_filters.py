@@ -24,7 +24,7 @@ def test_a_slider_chooses_anew(lite, records, monkeypatch):
     monkeypatch.setattr(lite.model.mask_decoder, "forward", None)  # nobody may decode
     filters = MaskFilters(image, records, "lite", **START)
     shown = []
-    for name, value in (("pred_iou_thresh", 0.0), ("stability_score_thresh", 0.9), ("box_nms_thresh", 0.1)):
+    for name, value in (("pred_iou_thresh", 0.0), ("box_nms_thresh", 0.1), ("stability_score_thresh", 0.8)):
         filters.sliders[name].value = value
         settings = {name: slider.value for name, slider in filters.sliders.items()}
         assert settings[name] == value
