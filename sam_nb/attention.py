@@ -20,7 +20,7 @@ TOKENS = 2048  # that go through an MLP at a time: a half of them all, or the C 
 
 
 def speed_up(model):
-    """Have a model's attention computed the fast way, in place.
+    """Have a model's attention and mask decoder computed the fast way, in place.
 
     Parameters
     ----------

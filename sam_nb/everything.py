@@ -106,9 +106,14 @@ def segment_everything(
                     if _stability(low, stability_score_offset) < stability_score_thresh - MARGIN:
                         continue
                     record = _record(masks, index, point, crop=crop, size=size, offset=stability_score_offset)
-                    if record is not None and not record["stability_score"] < stability_score_thresh:
+                    if record is not None:
                         found.append(record)
-            records += _without_doubles(found, [record["predicted_iou"] for record in found], box_nms_thresh)
+            records += select(
+                found,
+                pred_iou_thresh=pred_iou_thresh,
+                stability_score_thresh=stability_score_thresh,
+                box_nms_thresh=box_nms_thresh,
+            )
     if len(crops) > 1:
         smallness = [1 / (record["crop_box"][2] * record["crop_box"][3]) for record in records]
         records = _without_doubles(records, smallness, crop_nms_thresh)

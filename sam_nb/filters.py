@@ -30,7 +30,6 @@ class MaskFilters(ipywidgets.VBox):
     """
 
     def __init__(self, image, records, model, *, pred_iou_thresh=0.88, stability_score_thresh=0.95, box_nms_thresh=0.7):
-        self.selected = []
         self._image, self._records, self._model = image, records, model
         starts = {
             "pred_iou_thresh": ("predicted IoU above", pred_iou_thresh),

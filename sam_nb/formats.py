@@ -1,7 +1,7 @@
 """Masks in the forms that other programs read, and back: PNG, COCO, YOLO, LabelMe. Bytes and text, no files.
 
 PNG and COCO's run lengths are exact. Polygons are, too, for the programs that fill them as their format means it
-(tests/test_export.py reads them with those); a tolerance makes them shorter and less exact.
+(tests/test_formats.py reads them with those); a tolerance makes them shorter and less exact.
 """
 
 import io
@@ -70,15 +70,7 @@ def cutout_file(image, mask):
 
 
 def index_file(segments, size):
-    """Return all masks in one PNG of 8 bits: pixel values are the objects' numbers from 1, 0 is none of them.
-
-    Parameters
-    ----------
-    segments : sequence of Segment
-        At most 255. Where two overlap, the later one is on top.
-    size : (int, int)
-        Height and width of the picture.
-    """
+    """Return the bytes of a PNG of objects' numbers; arguments as in `sam_nb.export.save_index`."""
     if len(segments) > 255:
         raise ValueError(
             f"8 bits tell 255 objects apart, and these are {len(segments)}: save them in parts, or as COCO"
