@@ -1,6 +1,5 @@
 """The training code: exact data, losses blind to padding, and a decoder call that matches the library's."""
 
-import json
 from pathlib import Path
 
 import cv2
@@ -10,9 +9,12 @@ import torch
 from torch.utils.data import default_collate
 
 from sam_nb.lite import IMAGE_SIZE, build_lite
+from sam_nb.truth import OUTLINES, read_outlines
 from training import losses, prompts, sources, train
 from training.data import SceneDataset
 from training.scenes import Composer
+from training.sources import material_parts
+from training.things import with_hole
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,56 @@ def test_look_alikes_are_one_family():
     )
     man, woman = "1f468-200d-1f680", "1f469-200d-1f680"
     assert sources.family_of("fluent-emoji-3d", man) == sources.family_of("fluent-emoji-3d", woman)
+
+
+def test_views_of_one_model_are_one_family(tmp_path):
+    views = [tmp_path / folder / "0.png" for folder in ("sedan-01", "sedan-02")]
+    titles = [sources.title_of("sweethome3d-furniture", path) for path in views]
+    assert titles == ["sedan-01", "sedan-02"]
+    assert len({sources.family_of("sweethome3d-furniture", title) for title in titles}) == 1
+
+
+def test_parts_of_a_render_are_its_materials():
+    owner = np.full((60, 90), 1, np.uint8)
+    owner[10:20, 10:30] = owner[30:50, 50:70] = 2  # two panes of one glass
+    owner[5, 5] = 3  # too small
+    parts = material_parts(owner)
+    assert [np.count_nonzero(parts == number) for number in (1, 2, 3)] == [400, 200, 0]
+    assert not parts[owner == 1].any(), "what is most of the thing is no part of it"
+
+
+def test_a_tyre_is_a_wheel_with_a_hole():
+    y, x = np.mgrid[:60, :90]
+    distance = np.hypot(x - 25, y - 35)
+    tyre, scratched = (distance < 20) & (distance > 9), (distance < 20) & (distance > 1)
+    wheel, hub = with_hole(tyre)
+    np.testing.assert_array_equal(wheel, distance < 20)
+    np.testing.assert_array_equal(hub, distance <= 9)
+    assert with_hole(scratched)[1] is None
+
+
+def test_known_parts_are_packed_as_they_are(tmp_path):
+    cutout = np.zeros((80, 80, 4), np.uint8)
+    cv2.circle(cutout, (40, 40), 30, (10, 200, 90, 255), -1)
+    cutout = sources.trim_cutout(cutout)
+    parts = np.zeros(cutout.shape[:2], np.uint8)
+    parts[20:30, 10:25] = 1
+    views = [tmp_path / "models" / f"chair {chr(97 + n)}" / "0.png" for n in range(8)]
+    for path in views:
+        path.parent.mkdir(parents=True)
+        cv2.imwrite(str(path), cutout)
+        cv2.imwrite(str(path.with_suffix(".parts.png")), parts)
+        cv2.imwrite(str(tmp_path / f"{path.parent.name}.png"), np.full((240, 320, 3), 90, np.uint8))
+    found = sources.find_cutouts(tmp_path / "none", tmp_path / "none", tmp_path / "models")
+    backgrounds = [("photographs", path) for path in sorted(tmp_path.glob("*.png"))]
+    entries = sources.write_pack(tmp_path / "pack.zip", found, backgrounds)
+    assert sum(entry.kind == "cutout" for entry in entries) == 8
+    (mask,) = sources.SourcePack(tmp_path / "pack.zip", "train").cutout(0)[1]
+    np.testing.assert_array_equal(mask, parts == 1)
+    cv2.imwrite(str(views[0].with_suffix(".parts.png")), parts[1:])
+    found = sources.find_cutouts(tmp_path / "none", tmp_path / "none", tmp_path / "models")
+    with pytest.raises(ValueError, match="render it again"):
+        sources.write_pack(tmp_path / "pack.zip", found, backgrounds)
 
 
 def test_the_same_seed_gives_the_same_scene(pack):
@@ -139,8 +191,9 @@ def test_training_resumes_where_it_stopped(dataset):
 
 
 def test_hand_drawn_truth_lies_inside_its_photographs():
-    entries = json.loads((Path(train.__file__).parent / "truth" / "truth.json").read_text())
-    assert len(entries) >= 12
+    apart = read_outlines(Path(train.__file__).parent / "truth" / "truth.json")
+    entries = read_outlines(OUTLINES) + apart
+    assert len({entry["file"] for entry in entries}) == len(entries) >= 16
     for entry in entries:
         for thing in entry["objects"]:
             corners = np.concatenate([np.array(polygon) for polygon in thing["polygons"]])

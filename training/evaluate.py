@@ -18,11 +18,12 @@ from scipy.stats import spearmanr
 from segment_anything import SamPredictor
 from tqdm import tqdm
 
-from sam_nb.images import load_image, load_truth
+from sam_nb.clicks import innermost, next_click
+from sam_nb.images import load_image
 from sam_nb.lite import IMAGE_SIZE
 from sam_nb.masks import bounding_box, iou
 from sam_nb.models import load_sam
-from training.prompts import click, next_click
+from sam_nb.truth import OUTLINES, load_truth, outlined_masks, read_outlines
 from training.scenes import Composer
 from training.sources import SourcePack
 
@@ -66,35 +67,33 @@ def compositions(pack, scenes, seed, per_scene=3):
         scene = composer.compose(rng)
         cases = []
         for row, target in enumerate(scene.draw(per_scene, rng)):
-            negative = None if target.excluded is None else click(target.excluded, rng, centre=True)
+            negative = None if target.excluded is None else innermost(target.excluded)
             cases.append(Case(f"{number}-{row}", target.kind, target.mask, tight_box(target.region), negative))
         yield scene.image, cases
 
 
-def photographs(truth, folders):
+def photographs(entries, folders):
     """Yield (image HxWx3 uint8, list of `Case`) of the photographs with hand-drawn truth.
 
     Parameters
     ----------
-    truth : pathlib.Path
-        truth.json.
+    entries : list of dict
+        From `sam_nb.truth.read_outlines`.
     folders : dict of str to pathlib.Path
         Where the photographs of each source are.
     """
-    for entry in json.loads(truth.read_text()):
+    for entry in entries:
         path = folders[entry["source"]] / entry["file"]
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise FileNotFoundError(f"{path} is missing: install {entry['source']}, or name its folder")
         if image.shape[:2] != (entry["height"], entry["width"]):
             raise ValueError(f"{path} is {image.shape[1]}x{image.shape[0]}: the truth is for another version of it")
+        masks = outlined_masks(entry)
         cases = []
         for thing in entry["objects"]:
-            mask = np.zeros(image.shape[:2], np.uint8)
-            for polygon in thing["polygons"]:  # one by one, so that overlaps add up instead of cancelling
-                cv2.fillPoly(mask, [np.array(polygon).round().astype(np.int32)], 1)
-            name = f"{Path(entry['file']).stem}: {thing['name']}"
-            cases.append(Case(name, thing["kind"], mask > 0, tight_box(mask > 0)))
+            mask = masks[thing["name"]]
+            cases.append(Case(f"{path.stem}: {thing['name']}", thing["kind"], mask, tight_box(mask)))
         yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), cases
 
 
@@ -137,7 +136,7 @@ class Judge:
     def _click(self, case):
         """Click until the mask is good, at most `MOST_CLICKS` times; return the best-scored mask of the first click."""
         truth = case.truth
-        points, labels = [click(truth, None, centre=True)], [1]
+        points, labels = [innermost(truth)], [1]
         masks, scores, logits = self._predict(point_coords=np.array(points), point_labels=np.array(labels))
         ious = [iou(mask, truth) for mask in masks]
         self._keep(scores, ious)
@@ -147,7 +146,7 @@ class Judge:
         reached = [ious[best]]
         self.results["oracle of three"].append(max(ious))
         while len(reached) < MOST_CLICKS and (reached[-1] < GOOD_ENOUGH or len(reached) < 3):
-            correction = next_click(mask, truth, None, centre=True)
+            correction = next_click(mask, truth)
             if correction is None:
                 break
             points.append(correction[0])
@@ -340,7 +339,8 @@ def main():
         sets["held-out compositions"] = (compositions(pack, arguments.scenes, arguments.seed), arguments.scenes)
     if arguments.skimage_data:
         folders = {"scikit-image": arguments.skimage_data, "opencv-doc": arguments.opencv_doc}
-        sets["photographs"] = (photographs(arguments.truth, folders), len(json.loads(arguments.truth.read_text())))
+        entries = read_outlines(OUTLINES) + read_outlines(arguments.truth)
+        sets["photographs"] = (photographs(entries, folders), len(entries))
     report = {}
     for title, (pictures, total) in sets.items():
         judges = {name: Judge(path, arguments.threads) for name, path in weights.items()}

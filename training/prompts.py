@@ -5,9 +5,9 @@ Coordinates are pixels (x, y) of the mask they are drawn from; a point is a pixe
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from sam_nb.clicks import depths, innermost, largest_error
 from sam_nb.masks import bounding_box
 
 BOX_NOISE = 0.1  # standard deviation, share of the side (SAM paper, appendix A)
@@ -43,20 +43,14 @@ def click(region, rng, centre=False):
     rng : numpy.random.Generator
         Unused if `centre`.
     centre : bool
-        The pixel farthest from the border, where the simulated user of the literature clicks (Xu et al., "Deep
-        interactive object selection", 2016); else anywhere, with a preference for the inside.
+        The pixel farthest from the border, as `sam_nb.clicks` has it; else anywhere, with a preference for the inside.
     """
-    # Only the region's own window is searched: regions are small and pictures are not.
-    left, top, right, bottom = bounding_box(region)
-    window = region[top:bottom, left:right]
-    depth = cv2.distanceTransform(np.pad(window.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     if centre:
-        y, x = np.unravel_index(depth.argmax(), depth.shape)
-    else:
-        ys, xs = np.nonzero(window & (depth >= depth.max() * rng.choice([0, 0.25, 0.5, 0.85])))
-        pick = rng.integers(len(ys))
-        y, x = ys[pick], xs[pick]
-    return float(left + x), float(top + y)
+        return innermost(region)
+    (left, top), depth = depths(region)
+    ys, xs = np.nonzero((depth > 0) & (depth >= depth.max() * rng.choice([0, 0.25, 0.5, 0.85])))
+    pick = rng.integers(len(ys))
+    return float(left + xs[pick]), float(top + ys[pick])
 
 
 def noisy_box(region, rng):
@@ -109,7 +103,7 @@ def first_prompt(target, rng):
 
 
 def next_click(mask, truth, rng, centre):
-    """Return the click that corrects a mask: a point (x, y) in the largest connected region of error, and its label.
+    """Return the click that corrects a mask, as `sam_nb.clicks.next_click`, but not always at the centre.
 
     Parameters
     ----------
@@ -123,10 +117,8 @@ def next_click(mask, truth, rng, centre):
     ((float, float), int), or None
         None where mask and truth agree.
     """
-    error = mask != truth
-    if not error.any():
+    error = largest_error(mask, truth)
+    if error is None:
         return None
-    # 4-connected: regions that only touch at a corner are two mistakes to a user.
-    _, regions, stats, _ = cv2.connectedComponentsWithStats(error.astype(np.uint8), connectivity=4)
-    x, y = click(regions == 1 + stats[1:, cv2.CC_STAT_AREA].argmax(), rng, centre)
+    x, y = click(error, rng, centre)
     return (x, y), int(truth[int(y), int(x)])

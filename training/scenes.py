@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sam_nb.masks import bounding_box
-from training.things import Thing, assembled_thing, painted_thing, patch_thing, texture
+from training.things import Thing, assembled_thing, painted_thing, patch_thing, texture, with_hole
 
 SMALLEST_OBJECT = 600  # pixels below which an object is no target
 SMALLEST_PART = 200
@@ -173,7 +173,7 @@ class Composer:
         if kind < 0.34:
             return assembled_thing([self._background(rng) for _ in range(2)], rng)
         rgba, part_masks = self._cutout(rng)
-        thing = Thing(rgba, [(mask, None) for mask in part_masks])
+        thing = Thing(rgba, [with_hole(mask) for mask in part_masks])
         if rng.random() < 0.3:
             thing = thing.with_sticker(self._cutout(rng)[0] if rng.random() < 0.4 else None, rng)
         return thing
@@ -244,15 +244,17 @@ class _Place:
         height, width = size
         side = max(height, width)
         rows, columns = thing.rgba.shape[:2]
-        # Most are small, as most things in a picture are; every fourth is what the picture was taken of.
-        share = rng.uniform(0.45, 1.15) if rng.random() < 0.25 else np.exp(rng.uniform(np.log(0.09), np.log(0.9)))
+        # Most are small, as most things in a picture are; every third is what the picture was taken of, and whole.
+        subject = rng.random() < 0.35
+        share = rng.uniform(0.45, 1.05) if subject else np.exp(rng.uniform(np.log(0.09), np.log(0.9)))
         scale = share * side / max(rows, columns)
         angle = np.deg2rad(rng.normal(0, 15) if rng.random() < 0.75 else rng.uniform(0, 360))
         mirror = -1 if rng.random() < 0.5 else 1
         stretch = np.exp(rng.normal(0, 0.12))
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         matrix = turn @ np.diag([scale * mirror * stretch, scale / stretch])
-        centre = rng.uniform(0.08, 0.92, 2) * (width, height)
+        spot = rng.normal(0.5, 0.1, 2).clip(0.2, 0.8) if subject else rng.uniform(0.08, 0.92, 2)
+        centre = spot * (width, height)
         corners = np.array([[0, 0], [columns, 0], [0, rows], [columns, rows]]) - (columns / 2, rows / 2)
         reach = np.abs(corners @ matrix.T).max(0)
         # Everything happens inside the window that the thing can touch.

@@ -83,9 +83,11 @@ def family_of(source, stem):
     return f"{source}/{re.sub(r'[-_ ]*([0-9]+|[AB])$', '', stem) or stem}"
 
 
-def title_of(path):
-    """Return the name of a picture: its file's, or its folder's for a Plasma wallpaper (files are named by size)."""
-    return path.parents[2].name if path.parent.name == "images" else path.stem
+def title_of(source, path):
+    """Return the name of a picture: its file's, or that of the folder whose files are its sizes or its views."""
+    if source == "plasma-workspace-wallpapers":
+        return path.parents[2].name
+    return path.parent.name if source == "sweethome3d-furniture" else path.stem
 
 
 def trim_cutout(picture):
@@ -162,6 +164,36 @@ def colour_parts(cutout, clusters=6, most=5):
     return parts
 
 
+def material_parts(owner, smallest=0.006, largest=0.35, most=8):
+    """Find parts of a rendered thing: connected regions of one material.
+
+    Parameters
+    ----------
+    owner : hxw numpy.ndarray of uint8
+        Number of the material at each pixel, 0 outside the thing.
+    smallest, largest : float
+        Shares of the thing; what is larger is nearly the thing itself, and no part of it.
+    most : int
+        Number of parts kept, largest first.
+
+    Returns
+    -------
+    hxw numpy.ndarray of uint8
+        0 where there is no part, 1, 2, ... inside each part.
+    """
+    whole = np.count_nonzero(owner)
+    found = []
+    for number in np.unique(owner[owner > 0]):
+        region = cv2.morphologyEx((owner == number).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(region)
+        areas = stats[1:count, cv2.CC_STAT_AREA]
+        found += [(a, labels == i) for i, a in enumerate(areas, 1) if smallest < a / whole < largest]
+    out = np.zeros(owner.shape, np.uint8)
+    for number, (_, region) in enumerate(sorted(found, key=lambda item: -item[0])[:most], start=1):
+        out[region] = number
+    return out
+
+
 def _stands_out(part, opaque, lab, kernel):
     """Tell whether a region is compact and differs from the object just outside it (Lab distance of 18 or more)."""
     contours, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -177,8 +209,8 @@ def _stands_out(part, opaque, lab, kernel):
     return bool(np.linalg.norm(lab[ring].mean(0) - lab[shrunk].mean(0)) > 18)
 
 
-def find_cutouts(stamps, emoji):
-    """Yield (source, file) of every cut-out of the two packages, in a fixed order."""
+def find_cutouts(stamps, emoji, renders):
+    """Yield (source, file) of every cut-out of the three packages, in a fixed order."""
     for path in sorted(stamps.rglob("*.png")):
         if not any(word in path.as_posix() for word in STAMPS_LEFT_OUT):
             yield "tuxpaint-stamps-default", path
@@ -187,6 +219,9 @@ def find_cutouts(stamps, emoji):
         # Country flags, pairs of regional indicators, would be an eighth of all emoji.
         if not SKIN_TONES & set(points) and not points[0].startswith(("1f1e", "1f1f")):
             yield "fluent-emoji-3d", path
+    for path in sorted(renders.rglob("*.png")):
+        if not path.stem.endswith(".parts"):
+            yield "sweethome3d-furniture", path
 
 
 def find_backgrounds(opencv_doc, wallpapers, skimage_data):
@@ -227,8 +262,9 @@ def write_pack(target, cutouts, backgrounds):
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as pack:
 
         def add(kind, source, path, files):
-            family = family_of(source, title_of(path))
-            name = f"{kind}s/{source}/{len(entries):05d}-{title_of(path)}"
+            title = title_of(source, path)
+            family = family_of(source, title)
+            name = f"{kind}s/{source}/{len(entries):05d}-{title}"
             entries.append(Entry(name, kind, family, split_of(family), source))
             for suffix, content in files.items():
                 pack.writestr(name + suffix, content)
@@ -240,7 +276,10 @@ def write_pack(target, cutouts, backgrounds):
             cutout = trim_cutout(picture)
             if cutout is not None:
                 files = {".webp": _encode(".webp", cutout, [cv2.IMWRITE_WEBP_QUALITY, 88])}
-                parts = colour_parts(cutout)
+                known = path.with_suffix(".parts.png")
+                parts = cv2.imread(str(known), cv2.IMREAD_UNCHANGED) if known.exists() else colour_parts(cutout)
+                if parts.shape != cutout.shape[:2]:
+                    raise ValueError(f"{known} is {parts.shape}, its cut-out {cutout.shape[:2]}: render it again")
                 if parts.any():
                     files[".parts.png"] = _encode(".png", parts, [cv2.IMWRITE_PNG_COMPRESSION, 9])
                 add("cutout", source, path, files)
@@ -312,6 +351,7 @@ def main():
         "--stamps", type=Path, required=True, help="/usr/share/tuxpaint/stamps of tuxpaint-stamps-default"
     )
     parser.add_argument("--emoji", type=Path, required=True, help="assets folder of @lobehub/fluent-emoji-3d")
+    parser.add_argument("--renders", type=Path, required=True, help="what training.renders wrote")
     parser.add_argument("--opencv-doc", type=Path, required=True, help="/usr/share/doc/opencv-doc of opencv-doc")
     parser.add_argument(
         "--wallpapers",
@@ -324,7 +364,7 @@ def main():
     arguments = parser.parse_args()
     entries = write_pack(
         arguments.out,
-        find_cutouts(arguments.stamps, arguments.emoji),
+        find_cutouts(arguments.stamps, arguments.emoji, arguments.renders),
         find_backgrounds(arguments.opencv_doc, arguments.wallpapers, arguments.skimage_data),
     )
     for kind in ("cutout", "background"):

@@ -58,6 +58,23 @@ class Thing:
         return Thing(rgba, [*covered, (part, hole)])
 
 
+def with_hole(mask):
+    """Return a part without its gaps, and the gaps if they are large: a tyre becomes the wheel, and what fills it.
+
+    Parameters
+    ----------
+    mask : hxw numpy.ndarray of bool
+
+    Returns
+    -------
+    (hxw numpy.ndarray of bool, hxw numpy.ndarray of bool or None)
+    """
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), contours, -1, 1, -1) > 0
+    gap = filled & ~mask
+    return (filled, gap) if np.count_nonzero(gap) > 0.08 * np.count_nonzero(filled) else (mask, None)
+
+
 def texture(height, width, rng):
     """Return height x width x 3 uint8: smooth noise of several sizes, stripes, a gradient, or almost one colour."""
     kind = rng.random()
