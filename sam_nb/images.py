@@ -26,12 +26,14 @@ def load_image(source):
 
     Parameters
     ----------
-    source : str, pathlib.Path, PIL.Image.Image or numpy.ndarray
+    source : str, pathlib.Path, bytes, PIL.Image.Image or numpy.ndarray
         One of
 
         * a sample's name, see `SAMPLES`;
         * the path of a picture file (a `Path` is always a file, never a sample);
         * a URL beginning with ``http://`` or ``https://``;
+        * the bytes of a picture file (bytes, bytearray or memoryview), as ipywidgets' upload button holds them:
+          ``upload.value[0].content``;
         * a PIL picture;
         * an array HxW (grey), HxWx1, HxWx3 (RGB, not OpenCV's BGR) or HxWx4 (RGBA), as uint8 or integers in [0, 255],
           uint16 over its full range, bool, or float in [0, 1].
@@ -58,12 +60,15 @@ def load_image(source):
         )
     if isinstance(source, str | Path):
         return _from_pil(_open(_existing(Path(source)), source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_pil(_open(io.BytesIO(source), f"<{memoryview(source).nbytes:,} bytes>"))
     if isinstance(source, Image.Image):
         return _from_pil(source)
     if isinstance(source, np.ndarray):
         return _from_array(source)
     raise ValueError(
-        "cannot make a picture of this: expected a sample's name, a path, a URL, a PIL image or a NumPy array, "
+        "cannot make a picture of this: expected a sample's name, a path, a URL, a file's bytes (of an upload button: "
+        "upload.value[0].content), a PIL image or a NumPy array, "
         f"got {type(source).__name__}"
     )
 
@@ -139,7 +144,7 @@ def _open(file, name):
         raise ValueError(f"{str(name)!r} is not a picture that Pillow can read (JPEG, PNG, WebP, TIFF ...)") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{str(name)!r} is too large to open: {error}. Make it smaller first") from error
-    except (OSError, SyntaxError) as error:  # Pillow's words for a cut or damaged file
+    except (OSError, SyntaxError, RuntimeError) as error:  # Pillow's words for a cut or damaged file
         raise ValueError(f"{str(name)!r} is damaged: {error}. Download or export it again") from error
     return picture
 

@@ -1,9 +1,11 @@
 import http.server
+import io
 import threading
 
+import ipywidgets
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from sam_nb.images import SAMPLES, load_image, load_truth
 
@@ -106,6 +108,33 @@ def test_files_of_every_kind(tmp_path):
     assert load_image(tmp_path / "cmyk.tif").shape == RGB.shape
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_the_bytes_of_a_file(tmp_path, kind):
+    picture = Image.fromarray(RGB)
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.png", exif=exif)
+    content = (tmp_path / "turned.png").read_bytes()
+    assert np.array_equal(load_image(kind(content)), np.rot90(RGB, -1))
+    with pytest.raises(ValueError, match=r"'<5 bytes>' is not a picture"):
+        load_image(kind(b"notes"))
+    with pytest.raises(ValueError, match=rf"'<{len(content) - 40} bytes>' is damaged"):
+        load_image(kind(content[:-40]))
+
+
+def test_the_content_of_an_upload_button():
+    upload = ipywidgets.FileUpload()
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "PNG")
+    about = {"name": "a.png", "type": "image/png", "size": len(file.getvalue()), "last_modified": 0}
+    # What the browser sends.
+    upload.set_state({"value": [about | {"content": memoryview(file.getvalue())}]})
+    assert np.array_equal(load_image(upload.value[0].content), RGB)
+    for mistaken in (upload.value, upload.value[0]):
+        with pytest.raises(ValueError, match=r"of an upload button: upload.value\[0\].content"):
+            load_image(mistaken)
+
+
 def test_exif_turns_the_picture_upright(tmp_path):
     picture = Image.fromarray(RGB)
     exif = picture.getexif()
@@ -163,6 +192,15 @@ def test_damaged_and_foreign_files(tmp_path):
             load_image(tmp_path / name)
     with pytest.raises(ValueError, match="is a folder"):
         load_image(tmp_path)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_a_damaged_file_whose_decoder_has_its_own_error():
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "AVIF")
+    damaged = file.getvalue().replace(b"av01", b"av00")
+    with pytest.raises(ValueError, match="is damaged|is not a picture"):
+        load_image(damaged)
 
 
 def test_urls(tmp_path, monkeypatch):
