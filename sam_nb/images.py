@@ -73,32 +73,6 @@ def load_image(source):
     )
 
 
-def load_truth(name):
-    """Return the exact masks of a sample picture.
-
-    Parameters
-    ----------
-    name : str
-        "street", the one sample that was painted and so knows its truth.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray
-        HxW bool arrays of what is visible: "car", "front_wheel" (which is "tyre" and "hub" together), "tyre", "hub",
-        "rear_wheel" and "small_window".
-
-    Raises
-    ------
-    ValueError
-        The sample has no truth masks.
-    """
-    path = _DATA / f"{name}_truth.npz"
-    if name not in SAMPLES or not path.is_file():
-        raise ValueError(f"there are no truth masks for {name!r}: expected 'street', the painted sample")
-    with np.load(path) as truth:
-        return dict(truth)
-
-
 def _sample(name):
     if name == "street":
         return _from_pil(Image.open(_DATA / "street.jpg"))

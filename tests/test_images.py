@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from sam_nb.images import SAMPLES, load_image, load_truth
+from sam_nb.images import SAMPLES, load_image
 
 RGB = np.linspace(0, 255, 4 * 6 * 3).astype(np.uint8).reshape(4, 6, 3)
 
@@ -19,43 +19,6 @@ def test_samples_are_rgb_uint8():
         assert image.ndim == 3
         assert image.shape[2] == 3
         assert image.flags.c_contiguous
-
-
-def test_street_has_the_article_s_size_and_truth():
-    image, truth = load_image("street"), load_truth("street")
-    assert image.shape[0] >= 512
-    assert image.shape[1] >= 1024
-    assert set(truth) == {"car", "front_wheel", "tyre", "hub", "rear_wheel", "small_window"}
-    assert all(mask.shape == image.shape[:2] and mask.dtype == bool for mask in truth.values())
-    assert np.array_equal(truth["front_wheel"], truth["tyre"] | truth["hub"])
-    assert not (truth["tyre"] & truth["hub"]).any()
-    for part in ("front_wheel", "rear_wheel", "small_window"):
-        assert not (truth[part] & ~truth["car"]).any()
-
-
-def test_the_article_s_prompts_mean_on_street_what_they_meant_there():
-    truth = load_truth("street")
-    for x, y in ((500, 375), (184, 359)):
-        assert truth["car"][y, x]
-        assert not truth["front_wheel"][y, x]
-    assert truth["hub"][438, 334]
-    boxes = {
-        "car": (44, 160, 1011, 504),
-        "front_wheel": (250, 370, 410, 510),
-        "rear_wheel": (830, 338, 966, 458),
-        "small_window": (720, 209, 772, 258),
-    }
-    for name, box in boxes.items():
-        y, x = np.nonzero(truth[name])
-        got = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
-        assert np.abs(got - box).max() <= 20, (name, got)
-
-
-def test_only_the_painted_picture_has_truth():
-    with pytest.raises(ValueError, match="no truth masks for 'cat': expected 'street'"):
-        load_truth("cat")
-    with pytest.raises(ValueError, match="no truth masks for 'nothing'"):
-        load_truth("nothing")
 
 
 def test_rgb_array_comes_back_as_a_copy():

@@ -1,0 +1,155 @@
+"""A simulated user, who knows the truth and clicks where a mask is most wrong.
+
+The literature measures interactive segmentation with such a user (Xu et al., "Deep interactive object selection",
+2016), and so does the SAM paper (arXiv 2304.02643, section 7.1).
+"""
+
+from itertools import islice
+
+import cv2
+import numpy as np
+
+from sam_nb.masks import as_mask, bounding_box, iou
+from sam_nb.prompts import Prompt
+
+
+def next_click(mask, truth):
+    """Return the click that corrects a mask: the innermost pixel of the largest region of error.
+
+    Parameters
+    ----------
+    mask, truth : HxW numpy.ndarray of bool
+        With an empty mask, the largest region of error is the object itself: this is where the user begins.
+
+    Returns
+    -------
+    ((float, float), int), or None
+        The point (x, y), a pixel's index, and its label: 1 where the mask misses something, 0 where it has too much.
+        None where mask and truth agree.
+
+    Raises
+    ------
+    ValueError
+        The two differ in size, or are not masks.
+    """
+    error = largest_error(mask, truth)
+    if error is None:
+        return None
+    x, y = innermost(error)
+    return (x, y), int(truth[int(y), int(x)])
+
+
+def largest_error(mask, truth):
+    """Return the largest connected region in which a mask is wrong, HxW bool; None where mask and truth agree."""
+    mask, truth = as_mask(mask, "mask"), as_mask(truth, "truth")
+    if mask.shape != truth.shape:
+        raise ValueError(f"mask and truth differ in size: {mask.shape} and {truth.shape} (height, width)")
+    error = mask != truth
+    if not error.any():
+        return None
+    # 4-connected: regions that only touch at a corner are two mistakes to a user.
+    _, regions, stats, _ = cv2.connectedComponentsWithStats(error.astype(np.uint8), connectivity=4)
+    return regions == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+
+
+def innermost(region):
+    """Return the pixel (x, y) of a region, HxW bool and not empty, that is farthest from its border, floats."""
+    (left, top), depth = depths(region)
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    return float(left + x), float(top + y)
+
+
+def depths(region):
+    """Return how far each pixel of a region lies from the nearest one outside.
+
+    Parameters
+    ----------
+    region : HxW numpy.ndarray of bool
+        Not empty. What lies beyond the picture is outside.
+
+    Returns
+    -------
+    (int, int)
+        Left and top of the window around the region.
+    hxw numpy.ndarray of float32
+        Distances in pixels within that window, 0 outside the region.
+    """
+    # Only the region's own window is searched: regions are small and pictures are not.
+    left, top, right, bottom = bounding_box(region)
+    window = region[top:bottom, left:right].astype(np.uint8)
+    return (left, top), cv2.distanceTransform(np.pad(window, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+
+
+def click_on(sam, embedding, truth, start=None, *, feedback=True):
+    """Let the simulated user work on one object; yield each prompt with its answer.
+
+    Parameters
+    ----------
+    sam : Sam
+    embedding : Embedding
+        Of the picture.
+    truth : HxW numpy.ndarray of bool
+        What the user has in mind.
+    start : Prompt, optional
+        Asked first, and part of every later prompt: a box, for instance. Left out: a click on the object's middle.
+    feedback : bool
+        Whether the logits of the last answer go along with the next click, as `mask_input`.
+
+    Yields
+    ------
+    Prompt
+        The first, then each with one click more.
+    Masks
+        Its answer. The user looks at the best-scored mask.
+
+    Raises
+    ------
+    ValueError
+        There is nothing to click on: the truth is empty.
+
+    Notes
+    -----
+    It goes on until mask and truth agree in every pixel, which may be never: `itertools.islice` stops it earlier.
+    """
+    if start is None:
+        first = next_click(np.zeros_like(truth), truth)
+        if first is None:
+            raise ValueError("nothing to click on: the truth is empty, expected an object, HxW bool")
+        start = _with_click(None, first, None)
+    prompt = start
+    while True:
+        masks = sam.decode(embedding, prompt)
+        yield prompt, masks
+        click = next_click(masks.best, truth)
+        if click is None:
+            return
+        prompt = _with_click(prompt, click, masks.logits[masks.best_index] if feedback else None)
+
+
+def click_curve(sam, embedding, truth, start=None, *, rounds=8, feedback=True):
+    """Return how good the mask is after each prompt of the simulated user.
+
+    Parameters
+    ----------
+    sam, embedding, truth, start, feedback
+        As in `click_on`.
+    rounds : int
+        How many prompts. The first is `start` or the first click, each further one brings one more click.
+
+    Returns
+    -------
+    numpy.ndarray of float64, `rounds` long
+        IoU of the best-scored mask with the truth. A user who has nothing left to correct stops, and keeps the mask.
+    """
+    asked = islice(click_on(sam, embedding, truth, start, feedback=feedback), rounds)
+    values = [iou(masks.best, truth) for _, masks in asked]
+    return np.pad(values, (0, rounds - len(values)), mode="edge")
+
+
+def _with_click(prompt, click, mask_input):
+    point, label = click
+    if prompt is None or prompt.points is None:
+        points, labels = [point], [label]
+    else:
+        points, labels = [*prompt.points, point], [*prompt.labels, label]
+    return Prompt(points, labels, None if prompt is None else prompt.box, mask_input)

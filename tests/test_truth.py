@@ -1,0 +1,99 @@
+"""Truth masks lie on what they are called, in the pictures they belong to."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from sam_nb.images import SAMPLES, load_image
+from sam_nb.truth import load_truth
+
+
+def test_street_has_the_article_s_size_and_truth():
+    image, truth = load_image("street"), load_truth("street")
+    assert image.shape[0] >= 512
+    assert image.shape[1] >= 1024
+    assert set(truth) == {"car", "front_wheel", "tyre", "hub", "rear_wheel", "small_window"}
+    assert all(mask.shape == image.shape[:2] and mask.dtype == bool for mask in truth.values())
+    assert np.array_equal(truth["front_wheel"], truth["tyre"] | truth["hub"])
+    assert not (truth["tyre"] & truth["hub"]).any()
+    for part in ("front_wheel", "rear_wheel", "small_window"):
+        assert not (truth[part] & ~truth["car"]).any()
+
+
+def test_the_article_s_prompts_mean_on_street_what_they_meant_there():
+    truth = load_truth("street")
+    for x, y in ((500, 375), (184, 359)):
+        assert truth["car"][y, x]
+        assert not truth["front_wheel"][y, x]
+    assert truth["hub"][438, 334]
+    boxes = {
+        "car": (44, 160, 1011, 504),
+        "front_wheel": (250, 370, 410, 510),
+        "rear_wheel": (830, 338, 966, 458),
+        "small_window": (720, 209, 772, 258),
+    }
+    for name, box in boxes.items():
+        y, x = np.nonzero(truth[name])
+        got = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
+        assert np.abs(got - box).max() <= 20, (name, got)
+
+
+# Read off the photographs with a ruler: (x0, y0, x1, y1).
+BOXES = {
+    "astronaut": {
+        "mission_patch": (133, 349, 208, 424),
+        "name_tag": (279, 340, 329, 377),
+        "head": (153, 17, 302, 190),
+        "person": (22, 16, 363, 512),
+    },
+    "cat": {"left_eye": (136, 85, 204, 144), "nose": (239, 226, 293, 267), "cat": (0, 0, 400, 300)},
+    "coffee": {"cup": (172, 17, 410, 309), "cup_on_saucer": (76, 17, 481, 392), "coffee": (204, 95, 371, 195)},
+    "rocket": {"rocket": (311, 125, 335, 406)},
+}
+
+
+@pytest.mark.parametrize("sample", BOXES)
+def test_outlines_lie_where_the_objects_are(sample):
+    image, truth = load_image(sample), load_truth(sample)
+    assert set(truth) == set(BOXES[sample])
+    for name, mask in truth.items():
+        assert mask.dtype == bool
+        assert mask.shape == image.shape[:2]
+        y, x = np.nonzero(mask)
+        assert np.abs(np.subtract((x.min(), y.min(), x.max() + 1, y.max() + 1), BOXES[sample][name])).max() <= 3, name
+
+
+@pytest.mark.parametrize(
+    ("sample", "part", "whole"),
+    [
+        ("astronaut", "head", "person"),
+        ("astronaut", "mission_patch", "person"),
+        ("astronaut", "name_tag", "person"),
+        ("cat", "left_eye", "cat"),
+        ("cat", "nose", "cat"),
+        ("coffee", "coffee", "cup"),
+        ("coffee", "cup", "cup_on_saucer"),
+    ],
+)
+def test_a_part_lies_in_its_whole(sample, part, whole):
+    truth = load_truth(sample)
+    assert np.count_nonzero(truth[part] & truth[whole]) > 0.9 * np.count_nonzero(truth[part])
+    assert np.count_nonzero(truth[part]) < np.count_nonzero(truth[whole])
+
+
+@pytest.mark.parametrize("sample", BOXES)
+def test_outlines_run_along_edges_in_the_picture(sample):
+    """Moved by a few pixels they cross fewer of them."""
+    picture = load_image(sample).astype(float)
+    changes = [ndimage.gaussian_filter(picture, (1, 1, 0), order=order) for order in ((1, 0, 0), (0, 1, 0))]
+    edges = np.sqrt(np.square(changes).sum(axis=(0, 3)))
+    for name, mask in load_truth(sample).items():
+        outline = mask & ~ndimage.binary_erosion(mask, border_value=1)
+        moved = [np.roll(outline, step, axis=(0, 1)) for step in ((6, 6), (6, -6), (-6, 6), (-6, -6))]
+        assert edges[outline].mean() > 1.2 * max(edges[other].mean() for other in moved), name
+
+
+def test_only_samples_have_truth():
+    assert all(load_truth(name) for name in SAMPLES)
+    with pytest.raises(ValueError, match="no truth masks for 'dog': expected a sample, one of street, astronaut, cat"):
+        load_truth("dog")
