@@ -185,23 +185,29 @@ class LiteDecoder(MaskDecoder):
         dense_prompt_embeddings : PxCxHxW torch.Tensor
         """
         prompts = len(sparse_prompt_embeddings)
-        coarse, fine_4, fine_2 = image_embeddings.split([CHANNELS, FINE_CHANNELS[4] * 4, FINE_CHANNELS[2] * 16], dim=1)
-        to_4, to_2 = self.fine
-        fine_4, fine_2 = to_4(F.pixel_shuffle(fine_4, 2)), to_2(F.pixel_shuffle(fine_2, 4))
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(prompts, -1, -1), sparse_prompt_embeddings], dim=1)
-        # Channels last: what convolutions on a CPU like best, and what the transformer makes its tokens of.
-        dense = (coarse + dense_prompt_embeddings).contiguous(memory_format=torch.channels_last)
-        dense = self.spread(dense)
-        tokens, pixels = self.transformer(dense, image_pe.expand_as(dense), tokens)
-        pixels = pixels.transpose(1, 2).reshape(dense.shape)
-        enlarge_to_4, norm, act, enlarge_to_2, _ = self.output_upscaling
-        pixels = self.sharpen(act(norm(enlarge_to_4(pixels) + fine_4)))
-        pixels = act(enlarge_to_2(pixels) + fine_2)
+        cells = self.meet(image_embeddings, dense_prompt_embeddings)
+        tokens, pixels = self.transformer(cells, image_pe.expand_as(cells), tokens)
+        pixels = self.enlarge(pixels.transpose(1, 2).reshape(cells.shape), image_embeddings)
         of_masks = tokens[:, 1 : 1 + self.num_mask_tokens].unbind(1)
         kernels = [mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks, strict=True)]
         logits = torch.einsum("pmc,pchw->pmhw", torch.stack(kernels, dim=1), pixels)
         return logits, self.iou_prediction_head(tokens[:, 0])
+
+    def meet(self, image_embeddings, dense_prompt_embeddings):
+        """Return the cells for the transformer, PxCxHxW: the coarse features and the drawn prompts, spread about."""
+        coarse = image_embeddings[:, :CHANNELS]
+        # Channels last: what convolutions on a CPU like best, and what the transformer makes its tokens of.
+        return self.spread((coarse + dense_prompt_embeddings).contiguous(memory_format=torch.channels_last))
+
+    def enlarge(self, cells, image_embeddings):
+        """Return the transformer's cells PxCxHxW enlarged and sharpened by the fine features, Px(C/8)x4Hx4W."""
+        _, fine_4, fine_2 = image_embeddings.split([CHANNELS, FINE_CHANNELS[4] * 4, FINE_CHANNELS[2] * 16], dim=1)
+        to_4, to_2 = self.fine
+        enlarge_to_4, norm, act, enlarge_to_2, _ = self.output_upscaling
+        pixels = self.sharpen(act(norm(enlarge_to_4(cells) + to_4(F.pixel_shuffle(fine_4, 2)))))
+        return act(enlarge_to_2(pixels) + to_2(F.pixel_shuffle(fine_2, 4)))
 
 
 def build_lite(image_size=IMAGE_SIZE):
