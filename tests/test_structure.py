@@ -24,6 +24,7 @@ RANKS = {
     "lite": 1,
     "embeddings": 1,
     "models": 2,
+    "inside": 3,
     "draw": 2,
     "everything": 2,
     "polygons": 2,
@@ -41,7 +42,7 @@ RANKS = {
 }
 
 DOORS = {
-    "torch": {"attention", "decoder", "efficientnet", "embeddings", "everything", "lite", "models"},
+    "torch": {"attention", "decoder", "efficientnet", "embeddings", "everything", "inside", "lite", "models"},
     "torchvision": {"everything"},
     "segment_anything": {"models", "upstream"},
     "PIL": {"formats", "images", "layers"},
