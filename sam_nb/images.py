@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-SAMPLES = ("street", "astronaut", "cat", "coffee", "rocket")
+SAMPLES = ("street", "astronaut", "cat", "coffee", "coins", "rocket")
 """Names that `load_image` knows: "street" is painted by this project, the others are scikit-image's photographs."""
 
 _DATA = Path(__file__).parent / "data"

@@ -81,7 +81,21 @@ def test_a_part_lies_in_its_whole(sample, part, whole):
     assert np.count_nonzero(truth[part]) < np.count_nonzero(truth[whole])
 
 
-@pytest.mark.parametrize("sample", BOXES)
+def test_coins_lie_in_four_rows_of_six():
+    truth = load_truth("coins")
+    assert list(truth) == [f"coin_{number}" for number in range(1, 25)]
+    masks = np.array(list(truth.values()))
+    assert masks.shape == (24, *load_image("coins").shape[:2])
+    assert masks.sum(axis=0).max() == 1, "no coin lies on another"
+    y, x = np.array([ndimage.center_of_mass(mask) for mask in masks]).reshape(4, 6, 2).transpose(2, 0, 1)
+    assert (np.diff(x, axis=1) > 30).all()
+    assert (np.diff(y.mean(axis=1)) > 40).all()
+    for mask in masks:
+        rows, columns = (side.stop - side.start for side in ndimage.find_objects(mask.astype(int))[0])
+        assert abs(np.count_nonzero(mask) / (rows * columns) - np.pi / 4) < 0.05, "a coin is round"
+
+
+@pytest.mark.parametrize("sample", [*BOXES, "coins"])
 def test_outlines_run_along_edges_in_the_picture(sample):
     """Moved by a few pixels they cross fewer of them."""
     picture = load_image(sample).astype(float)
