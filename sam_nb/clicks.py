@@ -1,4 +1,4 @@
-"""A simulated user, who knows the truth and clicks where a mask is most wrong.
+"""A simulated user, who knows the truth, clicks where a mask is most wrong, and in training has a shaky hand.
 
 The literature measures interactive segmentation with such a user (Xu et al., "Deep interactive object selection",
 2016), and so does the SAM paper (arXiv 2304.02643, section 7.1).
@@ -11,6 +11,9 @@ import numpy as np
 
 from sam_nb.masks import as_mask, bounding_box, iou
 from sam_nb.prompts import Prompt
+
+BOX_NOISE = 0.1  # standard deviation, share of the side (SAM paper, appendix A)
+BOX_NOISE_MOST = 20 / 1024  # share of the picture's long side (SAM paper: 20 pixels of 1024)
 
 
 def next_click(mask, truth):
@@ -80,6 +83,58 @@ def depths(region):
     return (left, top), cv2.distanceTransform(np.pad(window, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
 
 
+def random_click(region, rng):
+    """Return a pixel (x, y) of a region, floats: anywhere in it, with a preference for the inside.
+
+    Parameters
+    ----------
+    region : HxW numpy.ndarray of bool
+        Not empty.
+    rng : numpy.random.Generator
+    """
+    (left, top), depth = depths(region)
+    ys, xs = np.nonzero((depth > 0) & (depth >= depth.max() * rng.choice([0, 0.25, 0.5, 0.85])))
+    pick = rng.integers(len(ys))
+    return float(left + xs[pick]), float(top + ys[pick])
+
+
+def noisy_box(region, rng):
+    """Return the box around a region, 4 float32, each side moved by a shaky hand.
+
+    Parameters
+    ----------
+    region : HxW numpy.ndarray of bool
+        Not empty.
+    rng : numpy.random.Generator
+    """
+    box = np.array(bounding_box(region), np.float32)
+    sides = np.tile(box[2:] - box[:2], 2)
+    most = BOX_NOISE_MOST * max(region.shape)
+    box += np.clip(rng.normal(0, BOX_NOISE, 4) * sides, -most, most)
+    limits = np.tile(region.shape[::-1], 2)
+    return np.clip(box, 0, limits).astype(np.float32)
+
+
+def with_click(prompt, click, mask_input=None):
+    """Return a prompt with one click more.
+
+    Parameters
+    ----------
+    prompt : Prompt, or None
+        None begins one.
+    click : ((float, float), int)
+        As `next_click` returns it.
+    mask_input : 1xhxw or hxw array-like of float32, optional
+        The logits to go with it, in place of the prompt's.
+    """
+    point, label = click
+    if prompt is None or prompt.points is None:
+        points, labels = [point], [label]
+    else:
+        points, labels = [*prompt.points, point], [*prompt.labels, label]
+    return Prompt(points, labels, None if prompt is None else prompt.box, mask_input)
+
+
 def click_on(sam, embedding, truth, start=None, *, feedback=True):
     """Let the simulated user work on one object; yield each prompt with its answer.
 
@@ -115,7 +170,7 @@ def click_on(sam, embedding, truth, start=None, *, feedback=True):
         first = next_click(np.zeros_like(truth), truth)
         if first is None:
             raise ValueError("nothing to click on: the truth is empty, expected an object, HxW bool")
-        start = _with_click(None, first, None)
+        start = with_click(None, first, None)
     prompt = start
     while True:
         masks = sam.decode(embedding, prompt)
@@ -123,7 +178,7 @@ def click_on(sam, embedding, truth, start=None, *, feedback=True):
         click = next_click(masks.best, truth)
         if click is None:
             return
-        prompt = _with_click(prompt, click, masks.logits[masks.best_index] if feedback else None)
+        prompt = with_click(prompt, click, masks.logits[masks.best_index] if feedback else None)
 
 
 def click_curve(sam, embedding, truth, start=None, *, rounds=8, feedback=True):
@@ -144,12 +199,3 @@ def click_curve(sam, embedding, truth, start=None, *, rounds=8, feedback=True):
     asked = islice(click_on(sam, embedding, truth, start, feedback=feedback), rounds)
     values = [iou(masks.best, truth) for _, masks in asked]
     return np.pad(values, (0, rounds - len(values)), mode="edge")
-
-
-def _with_click(prompt, click, mask_input):
-    point, label = click
-    if prompt is None or prompt.points is None:
-        points, labels = [point], [label]
-    else:
-        points, labels = [*prompt.points, point], [*prompt.labels, label]
-    return Prompt(points, labels, None if prompt is None else prompt.box, mask_input)

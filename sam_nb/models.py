@@ -244,6 +244,36 @@ class Sam:
             answers.update(zip(indices, answered, strict=True))
         return [answers[index] for index in range(len(prompts))]
 
+    def encode_prompts(self, embedding, prompts):
+        """Return what the prompt encoder makes of prompts of one kind: the decoder's other input beside the features.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            Of the picture that they are about; only its sizes are looked at.
+        prompts : sequence of P Prompt
+            Each with as many points as the others, all or none with a box, all or none with a mask_input.
+
+        Returns
+        -------
+        (PxNxC torch.Tensor, PxCxHxW torch.Tensor)
+            The sparse embeddings, a token for each point and corner, and the dense ones, for each cell of the features.
+        """
+        (height, width), (rows, columns) = embedding.original_size, embedding.input_size
+        per_pixel = np.array([columns / width, rows / height])  # of the encoder's input, along x and y
+
+        def batch(field, scale=1):
+            values = [getattr(prompt, field) for prompt in prompts]
+            if values[0] is None:
+                return None
+            # Apple's GPU has no float64.
+            return torch.as_tensor(np.stack(values) * scale, dtype=torch.float32, device=self.device)
+
+        points, boxes = batch("points", per_pixel), batch("box", np.tile(per_pixel, 2))
+        return self.model.prompt_encoder(
+            points=None if points is None else (points, batch("labels")), boxes=boxes, masks=batch("mask_input")
+        )
+
     def _decode_alike(self, embedding, prompts, multimask_output):
         """Return the `Masks` for prompts of one kind: `SamPredictor.predict_torch`, but for the full-size masks."""
         self._check_made_here(embedding)
@@ -263,22 +293,8 @@ class Sam:
 
     def _decode_chunk(self, embedding, prompts, multimask_output):
         """Return logits PxCxhxw and predicted IoU PxC, tensors, for prompts of one kind."""
-        original_size, input_size = embedding.original_size, embedding.input_size
-        (height, width), (rows, columns) = original_size, input_size
-        per_pixel = np.array([columns / width, rows / height])  # of the encoder's input, along x and y
-
-        def batch(field, scale=1):
-            values = [getattr(prompt, field) for prompt in prompts]
-            if values[0] is None:
-                return None
-            # Apple's GPU has no float64.
-            return torch.as_tensor(np.stack(values) * scale, dtype=torch.float32, device=self.device)
-
-        points, boxes = batch("points", per_pixel), batch("box", np.tile(per_pixel, 2))
         with torch.inference_mode():
-            sparse, dense = self.model.prompt_encoder(
-                points=None if points is None else (points, batch("labels")), boxes=boxes, masks=batch("mask_input")
-            )
+            sparse, dense = self.encode_prompts(embedding, prompts)
             return self.model.mask_decoder(
                 image_embeddings=embedding.features.to(self.device),
                 image_pe=self.model.prompt_encoder.get_dense_pe(),

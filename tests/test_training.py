@@ -1,4 +1,4 @@
-"""The training code: exact data, losses blind to padding, and a decoder call that matches the library's."""
+"""The training code: exact data, and a decoder call that matches the library's."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 
 from sam_nb.lite import IMAGE_SIZE, build_lite
 from sam_nb.truth import OUTLINES, read_outlines
-from training import losses, prompts, sources, train
+from training import prompts, sources, train
 from training.data import SceneDataset
 from training.scenes import Composer
 from training.sources import material_parts
@@ -146,18 +146,6 @@ def test_decode_gives_each_prompt_its_own_picture(dataset, monkeypatch):
                 expected = model.mask_decoder.predict_masks(embeddings[owner : owner + 1], position, sparse, dense)
                 torch.testing.assert_close(logits[row : row + 1], expected[0], atol=1e-4, rtol=1e-4)
                 torch.testing.assert_close(predicted[row : row + 1], expected[1], atol=1e-4, rtol=1e-4)
-
-
-def test_padding_does_not_count():
-    truth = torch.zeros(1, 8, 8)
-    truth[:, 2:4, 2:4] = 1
-    valid = torch.ones(1, 8, 8)
-    valid[:, 6:] = 0
-    logits = torch.where(truth > 0, 9.0, -9.0)[:, None].repeat(1, 2, 1, 1)
-    logits[:, 1, 6:] = 9
-    loss = losses.mask_loss(logits, truth, valid)
-    assert loss[0, 0] == loss[0, 1]
-    assert losses.true_iou(logits, truth, valid).tolist() == [[1, 1]]
 
 
 def test_next_click_corrects_the_largest_error():

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam_nb.clicks import depths, innermost, largest_error
-from sam_nb.masks import bounding_box
-
-BOX_NOISE = 0.1  # standard deviation, share of the side (SAM paper, appendix A)
-BOX_NOISE_MOST = 20 / 1024  # share of the picture's long side (SAM paper: 20 pixels of 1024)
+from sam_nb.clicks import innermost, largest_error, noisy_box, random_click
 
 
 @dataclass(frozen=True)
@@ -47,27 +43,7 @@ def click(region, rng, centre=False):
     """
     if centre:
         return innermost(region)
-    (left, top), depth = depths(region)
-    ys, xs = np.nonzero((depth > 0) & (depth >= depth.max() * rng.choice([0, 0.25, 0.5, 0.85])))
-    pick = rng.integers(len(ys))
-    return float(left + xs[pick]), float(top + ys[pick])
-
-
-def noisy_box(region, rng):
-    """Return the box around a region, 4 float32, each side moved by a shaky hand.
-
-    Parameters
-    ----------
-    region : HxW numpy.ndarray of bool
-        Not empty.
-    rng : numpy.random.Generator
-    """
-    box = np.array(bounding_box(region), np.float32)
-    sides = np.tile(box[2:] - box[:2], 2)
-    most = BOX_NOISE_MOST * max(region.shape)
-    box += np.clip(rng.normal(0, BOX_NOISE, 4) * sides, -most, most)
-    limits = np.tile(region.shape[::-1], 2)
-    return np.clip(box, 0, limits).astype(np.float32)
+    return random_click(region, rng)
 
 
 def first_prompt(target, rng):

@@ -28,9 +28,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sam_nb.lite import IMAGE_SIZE, build_lite
+from sam_nb.losses import prompt_loss
 from training.data import SceneDataset, quiet_worker
 from training.imagenet import load_imagenet
-from training.losses import mask_loss, true_iou
 from training.prompts import next_click
 from training.sources import SourcePack
 
@@ -224,12 +224,13 @@ class Trainer:
         for number in range(rounds):
             for group in groups:
                 logits, predicted = decode(model, leaf, group)
-                loss, found = self._loss(logits, predicted, group, first=number == 0)
+                first = number == 0 and group.ambiguous
+                loss, found = prompt_loss(logits, predicted, group.truth, group.valid, first)
                 (loss.sum() / total / rounds).backward()
                 _note(metrics, group, number=number, loss=loss, predicted=predicted, found=found)
                 if number + 1 < rounds:
                     # As a user would: the best-scored of three masks after one ambiguous prompt, else the single mask.
-                    best = 1 + predicted[:, 1:].argmax(1) if number == 0 and group.ambiguous else 0 * group.owner
+                    best = 1 + predicted[:, 1:].argmax(1) if first else 0 * group.owner
                     chosen = logits.detach()[torch.arange(len(best), device=self.device), best]
                     self._correct(group, chosen, rng)
         embeddings.backward(leaf.grad)
@@ -283,21 +284,6 @@ class Trainer:
             embeddings = self.model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
         valid = F.max_pool2d(inside[:, None], 2).view(images, side // 2, side // 2)
         return embeddings.float().contiguous(), valid
-
-    def _loss(self, logits, predicted, group, first):
-        """Return the loss P and the true IoU Px4.
-
-        Token 0 learns from every prompt; tokens 1 to 3 from a single first prompt, the best of them alone. The IoU head
-        learns from all of them always, because `multimask_output=True` may be asked for at any time.
-        """
-        with torch.no_grad():
-            found = true_iou(logits, group.truth, group.valid)
-        if first and group.ambiguous:
-            each = mask_loss(logits, group.truth, group.valid)
-            loss = each[:, 0] + each[:, 1:].min(1).values
-        else:
-            loss = mask_loss(logits[:, :1], group.truth, group.valid)[:, 0]
-        return loss + (predicted - found).square().mean(1), found
 
     def _correct(self, group, logits, rng):
         """Give the group one more click each, and mostly the logits (PxHxW) as mask prompt."""

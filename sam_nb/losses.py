@@ -3,6 +3,7 @@
 All of them leave the padding out: `SamPredictor` cuts it off, so what the network says there is nobody's concern.
 """
 
+import torch
 import torch.nn.functional as F
 
 FOCAL_WEIGHT = 20.0  # focal : dice = 20 : 1
@@ -42,3 +43,35 @@ def true_iou(logits, truth, valid):
     mask = (logits > 0) & (valid[:, None] > 0)
     truth = truth[:, None] > 0
     return (mask & truth).sum((2, 3)) / (mask | truth).sum((2, 3)).clamp(min=1)
+
+
+def prompt_loss(logits, predicted, truth, valid, ambiguous):
+    """Return the loss of every prompt, and the true IoU of its masks.
+
+    Token 0 learns from every prompt; tokens 1 to 3 from a single first prompt, the best of them alone: three masks are
+    for what can mean three things. The predicted IoU learns from all of them always, because ``multimask_output=True``
+    may be asked for at any time.
+
+    Parameters
+    ----------
+    logits : Px4xHxW torch.Tensor of float32
+        Of all four mask tokens, as `MaskDecoder.predict_masks` returns them.
+    predicted : Px4 torch.Tensor of float32
+        The predicted IoU.
+    truth, valid : PxHxW torch.Tensor of float32
+        As in `mask_loss`.
+    ambiguous : bool
+        Whether these are first prompts of a single point or a single box.
+
+    Returns
+    -------
+    (P torch.Tensor of float32, Px4 torch.Tensor of float32)
+    """
+    with torch.no_grad():
+        found = true_iou(logits, truth, valid)
+    if ambiguous:
+        each = mask_loss(logits, truth, valid)
+        loss = each[:, 0] + each[:, 1:].min(1).values
+    else:
+        loss = mask_loss(logits[:, :1], truth, valid)[:, 0]
+    return loss + (predicted - found).square().mean(1), found
