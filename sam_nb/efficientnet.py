@@ -19,7 +19,7 @@ STAGES = (  # blocks, kernel, stride of the first block, expansion, channels
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-COARSE = 3  # first of the stages that have no part in outlines: their features have stride 16 and 32
+COARSE = 4  # first of the stages that may compute roughly: their features have stride 16 and 32 and no part in outlines
 OUTPUTS = {0: 2, 1: 4, 2: 8, 4: 16, 6: 32}  # stage whose outcome is a feature -> its stride
 
 
