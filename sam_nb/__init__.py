@@ -53,6 +53,7 @@ _HOME = {
     "score": "figures",
     "segment": "widget",
     "segment_everything": "everything",
+    "segment_folder": "folder",
     "select": "everything",
     "show": "figures",
     "show_box": "figures",

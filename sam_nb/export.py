@@ -22,6 +22,9 @@ from sam_nb.formats import (
     yolo_segments,
 )
 
+# Windows takes a file of such a name, whatever its ending, for a device.
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
 
 def save_mask(mask, path, overwrite=False):
     """Write a mask as a PNG of one channel: 255 inside, 0 outside.
@@ -39,7 +42,7 @@ def save_mask(mask, path, overwrite=False):
     ValueError
         This is no mask.
     """
-    _write(path, mask_file(mask), overwrite)
+    write_whole(path, mask_file(mask), overwrite)
 
 
 def save_cutout(image, mask, path, overwrite=False):
@@ -57,7 +60,7 @@ def save_cutout(image, mask, path, overwrite=False):
     FileExistsError, ValueError
         As in `save_mask`; also if picture and mask differ in size.
     """
-    _write(path, cutout_file(image, mask), overwrite)
+    write_whole(path, cutout_file(image, mask), overwrite)
 
 
 def save_index(segments, size, path, overwrite=False):
@@ -77,7 +80,7 @@ def save_index(segments, size, path, overwrite=False):
     FileExistsError, ValueError
         As in `save_mask`; also if there are too many.
     """
-    _write(path, index_file(segments, size), overwrite)
+    write_whole(path, index_file(segments, size), overwrite)
 
 
 def save_coco(segments, size, path, *, picture="picture", model="", as_polygons=False, overwrite=False):
@@ -102,7 +105,7 @@ def save_coco(segments, size, path, *, picture="picture", model="", as_polygons=
     FileExistsError, ValueError
         As in `save_mask`; also if an empty mask should become a polygon.
     """
-    _write(path, coco_file(segments, size, picture, model, as_polygons), overwrite)
+    write_whole(path, coco_file(segments, size, picture, model, as_polygons), overwrite)
 
 
 def save_yolo(segments, size, path, *, categories=None, tolerance=0.0, overwrite=False):
@@ -127,7 +130,7 @@ def save_yolo(segments, size, path, *, categories=None, tolerance=0.0, overwrite
     FileExistsError, ValueError
         As in `save_mask`; also if a mask is empty or of a class that `categories` does not have.
     """
-    _write(path, yolo_file(segments, size, categories, tolerance), overwrite)
+    write_whole(path, yolo_file(segments, size, categories, tolerance), overwrite)
 
 
 def save_labelme(segments, size, path, *, picture="picture", tolerance=0.0, overwrite=False):
@@ -150,7 +153,7 @@ def save_labelme(segments, size, path, *, picture="picture", tolerance=0.0, over
     FileExistsError, ValueError
         As in `save_mask`; also if a mask is empty.
     """
-    _write(path, labelme_file(segments, size, picture, tolerance), overwrite)
+    write_whole(path, labelme_file(segments, size, picture, tolerance), overwrite)
 
 
 def save_segments(segments, image, folder, *, prompts=None, picture="picture", model="", overwrite=False):
@@ -164,7 +167,7 @@ def save_segments(segments, image, folder, *, prompts=None, picture="picture", m
     image : HxWx3 numpy.ndarray of uint8, RGB
     folder : str or pathlib.Path
     prompts : str, optional
-        What `Session.to_json` returned.
+        JSON text that tells how the masks were asked for: what `Session.to_json` returned.
     picture, model
         As in `save_coco`.
     overwrite : bool
@@ -264,11 +267,20 @@ def load_labelme(path):
     return labelme_segments(_read(path))
 
 
-def _read(path):
-    return Path(path).expanduser().read_bytes()
+def write_whole(path, content, overwrite=False):
+    """Write a file that is there whole or not at all.
 
+    Parameters
+    ----------
+    path : str or pathlib.Path
+    content : bytes
+    overwrite : bool
 
-def _write(path, content, overwrite):
+    Raises
+    ------
+    FileExistsError
+        As in `save_mask`.
+    """
     path = Path(path).expanduser()
     if path.exists() and not overwrite:
         raise FileExistsError(f"{str(path)!r} exists already: choose another name, or say overwrite=True")
@@ -282,11 +294,16 @@ def _write(path, content, overwrite):
         part.unlink(missing_ok=True)
 
 
+def _read(path):
+    return Path(path).expanduser().read_bytes()
+
+
 def _file_names(names):
     """Return names that every file system takes, all different."""
     safe = []
     for name in names:
         plain = re.sub(r"[^\w.-]+", "_", name).strip("._") or "object"
+        plain = f"_{plain}" if DEVICES.match(plain) else plain
         number = 2
         unique = plain
         # Windows and macOS do not tell upper case from lower case.

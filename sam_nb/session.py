@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from sam_nb.draw import PALETTE
+from sam_nb.formats import Segment
 from sam_nb.images import load_image
 from sam_nb.masks import Masks
 from sam_nb.prompts import Prompt
@@ -201,6 +202,18 @@ class Session:
         """The current object's mask, HxW bool, or None."""
         answer = self.answer()
         return answer and answer.mask
+
+    def segments(self):
+        """Return the objects that have a mask, a list of `Segment`: what `save_coco`, `save_yolo` and the others take.
+
+        Asks the model about those that it was not asked about before.
+        """
+        answers = [(item, self.answer(item)) for item in self.objects]
+        return [
+            Segment(answer.mask, item.name, item.category, float(answer.masks.scores[answer.index]))
+            for item, answer in answers
+            if answer is not None
+        ]
 
     # What the user does --------------------------------------------------------------------------------------------
 

@@ -26,7 +26,6 @@ from IPython.display import display, update_display
 from sam_nb.draw import BOX as BOX_COLOR
 from sam_nb.draw import NEGATIVE, POSITIVE
 from sam_nb.export import save_segments
-from sam_nb.formats import Segment
 from sam_nb.images import load_image
 from sam_nb.layers import jpeg, masks_file, picture_file, snapshot
 from sam_nb.masks import iou
@@ -200,14 +199,8 @@ class PromptCanvas(ipywidgets.VBox):
         pathlib.Path
             The folder.
         """
-        answered = [(item, self.session.answer(item)) for item in self.session.objects]
-        segments = [
-            Segment(answer.mask, item.name, item.category, float(answer.masks.scores[answer.index]))
-            for item, answer in answered
-            if answer is not None
-        ]
         about = {"prompts": self.session.to_json(), "picture": self._picture_name, "model": self.sam.name}
-        return save_segments(segments, self.image, folder, **about, overwrite=overwrite)
+        return save_segments(self.session.segments(), self.image, folder, **about, overwrite=overwrite)
 
     def close(self):
         """Take the canvas off the page and end its thread."""

@@ -67,6 +67,13 @@ def test_a_folder_holds_everything(image, tmp_path):
     assert [path.name for path in folder.parent.iterdir()] == ["street"]
 
 
+def test_names_that_windows_keeps_for_devices(image, tmp_path):
+    names = ["CON", "aux.b", "lpt1", "console", "con 2"]
+    folder = save_segments([Segment(ragged(1), name) for name in names], image, tmp_path / "out")
+    expected = ["_CON.png", "_aux.b.png", "_lpt1.png", "con_2.png", "console.png"]
+    assert sorted(path.name for path in (folder / "masks").iterdir()) == expected
+
+
 def test_nothing_is_overwritten_unasked(image, tmp_path):
     path = tmp_path / "mask.png"
     path.write_text("mine")

@@ -82,6 +82,22 @@ def assert_same_masks(first, second):
         np.testing.assert_array_equal(one, other)
 
 
+def test_segments_are_the_objects_that_have_a_mask(sitting):
+    sitting.add_point(20, 10)
+    sitting.choose(2)
+    sitting.new_object()
+    sitting.add_point(5, 5, 0)  # asks nothing
+    sitting.new_object()
+    sitting.set_box(30, 20, 50, 40)
+    sitting.rename(2, "door", "part")
+    disc, door = sitting.segments()
+    assert (disc.name, disc.category, disc.score) == ("object 1", "object", np.float32(0.7))
+    assert (door.name, door.category, door.score) == ("door", "part", np.float32(0.8))
+    ys, xs = np.mgrid[:HEIGHT, :WIDTH]
+    assert np.array_equal(disc.mask, np.hypot(xs - 20, ys - 10) < 4)
+    assert np.array_equal(door.mask, (xs >= 30) & (xs < 50) & (ys >= 20) & (ys < 40))
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_undo_all_and_redo_all_lead_back(sitting, seed):
     rng = np.random.default_rng(seed)

@@ -33,11 +33,12 @@ RANKS = {
     "formats": 3,
     "export": 4,
     "figures": 3,
-    "session": 3,
+    "session": 4,
     "layers": 3,
     "view": 0,
     "pointer": 0,
     "widget": 5,
+    "folder": 5,
     "filters": 4,
 }
 

@@ -1,0 +1,531 @@
+"""Each picture is segmented once, whatever comes between: kills, damage, mistakes; nothing of the reader's is lost."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+import unicodedata
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from discs import Discs
+from filelock import FileLock
+from PIL import Image
+
+from sam_nb import Prompt, Session, load_coco, load_image, load_mask, segment_folder
+
+HEIGHT, WIDTH = 40, 60
+COUNT = 50
+
+
+class Model(Discs):
+    """Discs that count what they encode, in a file, so that a killed process has counted, too."""
+
+    weights = "0a"
+    precision = "float32"
+
+    def __init__(self, log):
+        super().__init__(HEIGHT, WIDTH, radius=8)
+        self.log = log
+
+    def encode(self, image, progress=None):
+        with self.log.open("a") as log:
+            log.write(f"{image[0, 0, 0]}\n")
+        if image[0, 0, 0] == 255:
+            raise RuntimeError("the model has\nno memory left")
+        return super().encode(image)
+
+    def decode(self, embedding, prompt):
+        prompt.check_inside(HEIGHT, WIDTH)
+        return super().decode(embedding, prompt)
+
+    def encoded(self):
+        """Return the shades of grey that were encoded since this was asked last."""
+        shades = [int(line) for line in self.log.read_text().split()] if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return shades
+
+
+def picture(path, shade):
+    Image.new("RGB", (WIDTH, HEIGHT), (shade, 9, 9)).save(path)
+
+
+def write(path, entries):
+    path.write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def tree(folder):
+    """Return the bytes of all files in a folder by their paths, hidden ones but for the lock's included."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def without(rows, *columns):
+    return [{name: value for name, value in row.items() if name not in columns} for row in rows]
+
+
+@pytest.fixture
+def model(tmp_path):
+    return Model(tmp_path / "log")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder of three pictures of shades 1, 2 and 3: a.png, a.jpg (though a PNG inside) and b.png."""
+    made = tmp_path / "pictures"
+    made.mkdir()
+    for shade, name in enumerate(("a.png", "a.jpg", "b.png"), start=1):
+        picture(made / "new.png", shade)
+        (made / "new.png").rename(made / name)
+    return made
+
+
+@pytest.fixture
+def box(tmp_path):
+    """Return a prompt file with one box for all pictures."""
+    return write(tmp_path / "box.json", {"*": [{"name": "door", "category": "part", "box": [10, 5, 29, 24]}]})
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "deep" / "out"
+
+
+def test_both_forms_give_the_masks_that_were_seen_before(lite, tmp_path, out):
+    made = tmp_path / "pictures"
+    made.mkdir()
+    for name in ("street", "cat"):
+        Image.fromarray(load_image(name)).save(made / f"{name}.png")
+    cat = load_image("cat")
+    session = Session.on(lite, cat)
+    session.add_point(220, 150)
+    session.choose((session.masks.best_index + 1) % 3)
+    session.add_point(260, 250)
+    session.new_object()
+    session.add_point(5, 5, 0)  # asks nothing
+    session.new_object()
+    session.set_box(40, 60, 200, 140)
+    session.rename(2, "ear", "part")
+    ring = {"box": [250, 370, 410, 510], "points": [[334, 438], [300, 400]], "labels": [0, 1]}
+    lone = {"points": [[500, 375]]}
+    entries = {"street.png": [ring | {"name": "ring"}, lone], "cat.png": json.loads(session.to_json())}
+    rows = segment_folder(lite, made, write(tmp_path / "prompts.json", entries), out)
+
+    street = lite.encode(load_image("street"))
+    expected = [lite.decode(street, Prompt(**fields)) for fields in (ring, lone)]
+    seen = [session.answer(session.objects[index]) for index in (0, 2)]
+    saved = {name: load_coco(out / name / "coco.json") for name in ("street.png", "cat.png")}
+    for found, masks in zip(saved["street.png"], expected, strict=True):
+        assert np.array_equal(found.mask, masks.best)
+        assert found.score == masks.scores.max()
+    for found, answer in zip(saved["cat.png"], seen, strict=True):
+        assert np.array_equal(found.mask, answer.mask)
+        assert found.score == answer.masks.scores[answer.index]
+    assert np.array_equal(load_mask(out / "street.png" / "masks" / "ring.png"), expected[0].best)
+    assert json.loads((out / "street.png" / "coco.json").read_bytes())["images"][0]["file_name"] == "street.png"
+    again = Session(partial(lite.decode, lite.encode(cat)), cat.shape[:2])
+    again.load_json((out / "cat.png" / "prompts.json").read_text(encoding="utf-8"))  # the canvas can go on from it
+    assert np.array_equal(again.answer(again.objects[2]).mask, seen[1].mask)
+
+    named = [("cat.png", "object 1", "object"), ("cat.png", "ear", "part")]
+    named += [("street.png", "ring", "object"), ("street.png", "object 2", "object")]
+    masks = [*(answer.mask for answer in seen), *(masks.best for masks in expected)]
+    scores = [*(answer.masks.scores[answer.index] for answer in seen), *(masks.scores.max() for masks in expected)]
+    assert [(row["picture"], row["object"], row["category"]) for row in rows] == named
+    assert [row["area"] for row in rows] == [mask.sum() for mask in masks]
+    assert [row["predicted_iou"] for row in rows] == [round(float(score), 3) for score in scores]
+    assert {(row["status"], row["reason"]) for row in rows} == {("done", "")}
+
+    # Clicking on, without having changed a mask, is no reason to make them again.
+    session.select(0)
+    write(tmp_path / "prompts.json", entries | {"cat.png": json.loads(session.to_json())})
+    assert {row["status"] for row in segment_folder(lite, made, tmp_path / "prompts.json", out)} == {"done before"}
+
+
+def test_the_table_is_a_file_that_the_csv_module_and_excel_read(model, folder, box, out):
+    (folder / "图,1.png").write_bytes((folder / "b.png").read_bytes())
+    rows = segment_folder(model, folder, box, out)
+    assert rows[0] == {
+        "picture": "a.jpg",
+        "object": "door",
+        "category": "part",
+        "area": 400,
+        "predicted_iou": 0.8,
+        "status": "done",
+        "reason": "",
+    }
+    with (out / "summary.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert list(csv.DictReader(file)) == [{name: str(value) for name, value in row.items()} for row in rows]
+    assert (out / "summary.csv").read_bytes()[:3] == b"\xef\xbb\xbf"
+    assert rows[-1]["picture"] == "图,1.png"
+
+
+# A process that stops in the middle of a call, and waits there to be killed.
+KILLED = """
+import sys, time
+from pathlib import Path
+from test_folder import Model, segment_folder
+
+function, at, log, folder, prompts, out, overwrite = sys.argv[1:]
+called = 0
+true = getattr(Path, function)
+
+def hang(path, argument):
+    global called
+    called += 1
+    if called == int(at):
+        if function == "write_bytes":
+            true(path, argument[: len(argument) // 2])
+        Path(log).with_name("hangs").touch()
+        time.sleep(600)
+    return true(path, argument)
+
+setattr(Path, function, hang)
+segment_folder(Model(Path(log)), folder, prompts, out, overwrite=overwrite == "True")
+"""
+
+
+@pytest.mark.parametrize(
+    ("stop", "is_update", "finished"),
+    [
+        (("write_bytes", 4 * 10 + 2), False, 10),  # of four files for each picture, the 11th one's second is half there
+        (("replace", 2 * 20 + 2), False, 20),  # the 21st is whole and has not got its place
+        (("replace", 3 * 30 + 3), True, 30),  # of the 31st the old result is gone and the new one not there
+        (("replace", 2 * COUNT + 1), False, COUNT),  # only the table is missing
+    ],
+    ids=["half a file", "before the last step", "between old and new", "before the table"],
+)
+def test_a_killed_run_is_resumed(tmp_path, model, stop, is_update, finished):
+    folder, out, whole = tmp_path / "pictures", tmp_path / "out", tmp_path / "whole"
+    folder.mkdir()
+    names = [f"no. {number:02d}.png" for number in range(COUNT)]
+    for shade, name in enumerate(names):
+        picture(folder / name, shade)
+    entries = {name: [{"box": [shade, 3, shade + 9, 30]}] for shade, name in enumerate(names)}
+    prompts = write(tmp_path / "prompts.json", entries)
+    uninterrupted = segment_folder(model, folder, prompts, whole)
+    if is_update:
+        segment_folder(model, folder, write(tmp_path / "old.json", {"*": [{"points": [[20, 20]]}]}), out)
+    assert model.encoded() == [*range(COUNT)] * (1 + is_update)
+
+    given = [str(value) for value in (*stop, model.log, folder, prompts, out, is_update)]
+    with (tmp_path / "said").open("w") as said:
+        run = subprocess.Popen([sys.executable, "-c", KILLED, *given], cwd=Path(__file__).parent, stderr=said)
+        try:
+            until = time.monotonic() + 100
+            while not (tmp_path / "hangs").exists():
+                assert run.poll() is None, (tmp_path / "said").read_text()
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        finally:
+            run.kill()
+            run.wait()
+    assert model.encoded() == [*range(min(finished + 1, COUNT))]
+    left = [path.name for path in out.iterdir() if path.name.startswith(".") and path.suffix != ".lock"]
+    assert len(left) == 1, "the killed run left something unfinished, else this test would show nothing"
+    before = {name: times(out / name) for name in names[:finished]}
+    assert all(before.values())
+
+    resumed = segment_folder(model, folder, prompts, out, overwrite=is_update)
+    assert model.encoded() == [*range(finished, COUNT)], "each picture that was missing, once"
+    assert {name: times(out / name) for name in names[:finished]} == before
+    statuses = [row["status"] for row in resumed]
+    assert statuses == ["done before"] * finished + ["done"] * (COUNT - finished)
+    assert without(resumed, "status") == without(uninterrupted, "status")
+    found, expected = tree(out), tree(whole)
+    assert found.pop("summary.csv").replace(b"done before", b"done") == expected.pop("summary.csv")
+    assert found == expected
+
+
+def test_an_interrupted_run_leaves_whole_results_and_goes_on(model, folder, box, out, monkeypatch):
+    def interrupted(embedding, prompt):
+        if len(model.asked) == 1:
+            raise KeyboardInterrupt
+        return Model.decode(model, embedding, prompt)
+
+    monkeypatch.setattr(model, "decode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        segment_folder(model, folder, box, out)
+    assert [path.name for path in out.iterdir() if path.suffix != ".lock"] == ["a.jpg"]
+    monkeypatch.undo()
+    model.encoded()
+    rows = segment_folder(model, folder, box, out)
+    assert [row["status"] for row in rows] == ["done before", "done", "done"]
+    assert model.encoded() == [1, 3]
+
+
+def test_what_goes_wrong_with_a_picture_is_told_and_the_others_go_on(model, folder, box, out):
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:60])
+    (folder / "phone.HEIC").write_bytes(b"what a phone writes")
+    picture(folder / "huge.png", 255)
+    prompts = write(
+        box,
+        json.loads(box.read_bytes())
+        | {"b.png": [{"box": [0, 0, 9, 9]}, {"points": [[10, 300]]}], "a.png": {"sam_nb_session": 1, "objects": []}},
+    )
+    rows = segment_folder(model, folder, prompts, out)
+    reasons = {row["picture"]: row["reason"] for row in rows if row["status"] == "failed"}
+    assert [row["picture"] for row in rows if row["status"] == "done"] == ["a.jpg"]
+    assert "this session is damaged" in reasons.pop("a.png")
+    assert "the point (10, 300) lies far outside the picture, which is 60 wide and 40 high" in reasons.pop("b.png")
+    assert "damaged: " in reasons.pop("cut.png")
+    assert reasons.pop("huge.png") == "the model has no memory left"
+    assert "not a picture" in reasons.pop("phone.HEIC")
+    assert not reasons
+    assert sorted(path.name for path in out.iterdir() if path.suffix != ".lock") == ["a.jpg", "summary.csv"]
+    assert [row["picture"] for row in rows] == sorted(path.name for path in folder.iterdir())
+    failed = next(row for row in rows if row["picture"] == "b.png")
+    assert (failed["object"], failed["area"], failed["predicted_iou"]) == ("", "", "")
+
+    # Put right, they are made, and only they.
+    model.encoded()
+    picture(folder / "cut.png", 7)
+    picture(folder / "huge.png", 8)
+    (folder / "phone.HEIC").unlink()
+    write(prompts, {"*": json.loads(box.read_bytes())["*"]})
+    rows = segment_folder(model, folder, prompts, out)
+    assert [row["status"] for row in rows] == ["done before", *["done"] * 4]
+    assert model.encoded() == [1, 3, 7, 8]
+
+
+def test_results_that_are_not_up_to_date_are_told_and_replaced_only_if_asked(model, folder, box, out, tmp_path):
+    first = segment_folder(model, folder, box, out)
+    before = tree(out)
+    assert first[0]["area"] == 400
+
+    entries = json.loads(box.read_bytes())
+    write(box, {name: entries["*"] for name in ("b.png", "a.png", "a.jpg")})  # the same prompts in other words
+    segment_folder(model, folder, box, out)
+    assert tree(out) == before | {"summary.csv": before["summary.csv"].replace(b",done,", b",done before,")}
+    model.encoded()
+
+    changed = write(tmp_path / "changed.json", entries | {"a.jpg": [{"name": "gate", "box": [10, 5, 19, 14]}]})
+    picture(folder / "b.png", 33)
+    kept = times(out)
+    with pytest.raises(
+        FileExistsError, match=r"made from other prompts: a.jpg; from another picture: b.png. .*overwrite=True"
+    ):
+        segment_folder(model, folder, changed, out)
+    assert times(out) == kept
+    assert model.encoded() == []
+
+    unchanged = times(out / "a.png")
+    rows = segment_folder(model, folder, changed, out, overwrite=True)
+    assert [(row["object"], row["area"], row["status"]) for row in rows] == [
+        ("gate", 100, "done"),
+        ("door", 400, "done before"),
+        ("door", 400, "done"),
+    ]
+    assert times(out / "a.png") == unchanged
+    assert model.encoded() == [2, 33]
+    assert [path.name for path in (out / "a.jpg" / "masks").iterdir()] == ["gate.png"]  # nothing of the old one
+    assert [path.name for path in out.glob(".*")] in ([], [".segment_folder.lock"])
+
+    for attribute, value in (("name", "vit_b"), ("weights", "ff"), ("precision", "bfloat16")):
+        other = Model(model.log)
+        setattr(other, attribute, value)
+        with pytest.raises(FileExistsError, match=r"by another model or other weights \(discs\): a.jpg, a.png, b.png"):
+            segment_folder(other, folder, changed, out)
+
+
+def test_what_others_made_is_never_replaced(model, folder, box, out):
+    (out / "b.png").mkdir(parents=True)
+    (out / "b.png" / "notes.txt").write_text("mine")
+    (out / "a.txt").write_text("mine")
+    before = tree(out)
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match=r"b.png' is damaged or was not made by segment_folder: move it away"):
+            segment_folder(model, folder, box, out, overwrite=overwrite)
+    with pytest.raises(FileExistsError, match=r"a.jpg' is damaged or was not made"):
+        segment_folder(model, folder, box, folder)
+    assert tree(out) == before
+    (out / "b.png" / "notes.txt").unlink()
+    (out / "b.png").rmdir()
+    (out / "summary.csv").write_text("picture;verdict\n")
+    with pytest.raises(FileExistsError, match=r"summary.csv' is another table: rename it"):
+        segment_folder(model, folder, box, out, overwrite=True)
+    (out / "summary.csv").unlink()
+    segment_folder(model, folder, box, out)
+    for name in ("prompts.json", "coco.json"):
+        content = (out / "a.jpg" / name).read_bytes()
+        for damaged in (b"", b"[]", b"{}", b'{"segment_folder": "x"}', b'{"annotations": [], "categories": []}'):
+            (out / "a.jpg" / name).write_bytes(damaged)
+            with pytest.raises(FileExistsError, match=r"a.jpg' is damaged"):
+                segment_folder(model, folder, box, out, overwrite=True)
+        (out / "a.jpg" / name).write_bytes(content)
+    assert {row["status"] for row in segment_folder(model, folder, box, out)} == {"done before"}
+
+
+def test_a_full_disk_ends_the_run_and_takes_nothing_away(model, folder, box, out, monkeypatch):
+    segment_folder(model, folder, box, out)
+    before = tree(out)
+    written, write_bytes = [], Path.write_bytes
+
+    def full(path, content):
+        written.append(path)
+        if len(written) == 6:  # the second picture's second file
+            write_bytes(path, content[:10])
+            raise OSError(28, "No space left on device")
+        return write_bytes(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    other = write(box.with_name("other.json"), {"*": [{"name": "door", "category": "part", "box": [10, 5, 19, 14]}]})
+    with pytest.raises(OSError, match="No space left"):
+        segment_folder(model, folder, other, out, overwrite=True)
+    after = tree(out)
+    assert set(after) == set(before)
+    assert {path.split("/")[0] for path in after if after[path] != before[path]} == {"a.jpg"}
+    monkeypatch.undo()
+    rows = segment_folder(model, folder, other, out, overwrite=True)
+    assert [row["status"] for row in rows] == ["done before", "done", "done"]
+
+
+def test_what_is_swept_up_is_ours(model, folder, box, out):
+    out.mkdir(parents=True)
+    for name in (".a.png-abcd_123", ".c.png-abcd_123", ".vscode-insiders", ".a.png-notes", "a.png-abcd_123"):
+        (out / name / "masks").mkdir(parents=True)
+    for name in (".summary.csv-12345678", ".other.csv-12345678"):
+        (out / name).touch()
+    segment_folder(model, folder, box, out)
+    left = sorted(path.name for path in out.iterdir() if path.suffix != ".lock" and not (path / "coco.json").exists())
+    assert left == sorted(
+        [".a.png-notes", ".c.png-abcd_123", ".other.csv-12345678", ".vscode-insiders", "a.png-abcd_123", "summary.csv"]
+    )
+
+
+def test_two_runs_do_not_write_into_one_folder(model, folder, box, out):
+    out.mkdir(parents=True)
+    with (
+        FileLock(out / ".segment_folder.lock"),
+        pytest.raises(RuntimeError, match=r"another run is writing into .*choose another folder"),
+    ):
+        segment_folder(model, folder, box, out)
+    assert len(segment_folder(model, folder, box, out)) == 3
+
+
+def test_which_files_are_pictures(model, folder, box, tmp_path):
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "._a.png").write_bytes(b"what macOS leaves there")
+    (folder / "more").mkdir()
+    picture(folder / "more" / "c.png", 5)
+    picture(tmp_path / "d.PNG", 6)
+    (tmp_path / "d.PNG").rename(folder / "d.PNG")
+    picture(tmp_path / "scan.png", 7)
+    (tmp_path / "scan.png").rename(folder / "scan")
+    out = folder / "out"  # may lie there: sub-folders are left alone
+    asked = write(
+        tmp_path / "asked.json", {"scan": [{"box": [1, 1, 9, 9]}], "a.png": [], "a.jpg": [{"box": [1, 1, 9, 9]}]}
+    )
+    rows = segment_folder(model, folder, asked, out)
+    assert [(row["picture"], row["status"]) for row in rows] == [
+        ("a.jpg", "done"),
+        ("a.png", "not asked"),
+        ("b.png", "not asked"),
+        ("d.PNG", "not asked"),
+        ("scan", "done"),
+    ]
+    assert model.encoded() == [2, 7]
+    assert not (out / "b.png").exists()
+    rows = segment_folder(model, folder, box, out, overwrite=True)
+    assert [(row["picture"], row["status"]) for row in rows] == [
+        (n, "done") for n in ("a.jpg", "a.png", "b.png", "d.PNG")
+    ]
+
+
+def test_a_session_that_asks_nothing(model, folder, tmp_path, out):
+    session = Session(partial(model.decode, "encoded"), (HEIGHT, WIDTH))
+    session.add_point(5, 5, 0)
+    rows = segment_folder(model, folder, write(tmp_path / "s.json", {"*": json.loads(session.to_json())}), out)
+    assert {row["status"] for row in rows} == {"not asked"}
+    assert [path.name for path in out.iterdir() if path.suffix != ".lock"] == ["summary.csv"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+def test_names_that_windows_does_not_take(model, tmp_path, box, out):
+    folder = tmp_path / "names"
+    folder.mkdir()
+    accented = unicodedata.normalize("NFD", "é.png")
+    names = {
+        "con.png": "%63on.png",
+        "a:b?.png": "a%3Ab%3F.png",
+        "50%.png": "50%25.png",
+        "a%3Ab%3F.png": "a%253Ab%253F.png",
+    }
+    for shade, name in enumerate([*names, accented, "console.png"]):
+        picture(tmp_path / "x.png", shade)
+        (tmp_path / "x.png").rename(folder / name)
+    box = write(box, json.loads(box.read_bytes()) | {"é.png": [{"name": "CON", "box": [1, 1, 9, 9]}]})
+    rows = segment_folder(model, folder, box, out)
+    assert {row["status"] for row in rows} == {"done"}
+    expected = {*names.values(), "é.png", "console.png", "summary.csv"}
+    assert {path.name for path in out.iterdir() if path.suffix != ".lock"} == expected
+    assert (out / "é.png" / "masks" / "_CON.png").exists()
+    (folder / "Console.png").write_bytes((folder / "con.png").read_bytes())
+    if len(list(folder.glob("[cC]onsole.png"))) == 2:
+        with pytest.raises(ValueError, match=r"'Console.png' and 'console.png' are one name on Windows and macOS"):
+            segment_folder(model, folder, box, out)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", r"is no prompt file: expected JSON in UTF-8"),
+        ("[]", r"expected a JSON object by pictures, such as \{\"a.jpg\""),
+        ("{}", r"expected a JSON object by pictures"),
+        ('{"sam_nb_session": 1, "objects": []}', r"is the session of one picture: write it under that picture's name"),
+        ('{"*": {"box": [1, 2, 3, 4]}}', r"'\*': expected a list of objects, .* or a session, got \{\"box\""),
+        ('{"*": [7]}', r"'\*', object 1: expected a JSON object with fields among name, category, points"),
+        ('{"*": [{"bax": [1, 2, 3, 4]}]}', r"fields among .*, got \{\"bax\": \[1, 2, 3, 4\]\}"),
+        ('{"*": [{"mask_input": [[0.5]]}]}', r"fields among"),
+        ('{"a.jpg": [{"box": [1, 2, 3, 4]}, {"box": [9, 2, 3, 4]}]}', r"'a.jpg', object 2: box: .* are reversed"),
+        ('{"a.jpg": [{"name": "door"}]}', r"'a.jpg', object 1: an empty prompt"),
+        ('{"a.jpg": [{"name": "", "box": [1, 2, 3, 4]}]}', r"name and category must be words"),
+        ('{"a.jpg": [{"category": 3, "box": [1, 2, 3, 4]}]}', r"name and category must be words"),
+        (
+            '{"*": [{"name": "a", "box": [1, 2, 3, 4]}, {"name": "a", "box": [1, 2, 3, 4]}]}',
+            r"two objects have one name",
+        ),
+        ('{"a.jpg": [{"box": [1, 2, 3, 4]}], "a.jpg": [{"box": [1, 2, 9, 9]}]}', r"'a.jpg' is there twice"),
+    ],
+)
+def test_a_mistake_in_the_prompt_file_is_told_before_anything_is_done(model, folder, out, text, words):
+    prompts = folder.with_name("prompts.json")
+    prompts.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        segment_folder(model, folder, prompts, out)
+    assert model.encoded() == []
+    assert not out.exists()
+
+
+def test_places_that_are_not_there(model, folder, box, tmp_path, out):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*pictured' \(looked in"):
+        segment_folder(model, tmp_path / "pictured", box, out)
+    with pytest.raises(FileNotFoundError, match=r"no prompt file .*none.json' \(looked in"):
+        segment_folder(model, folder, tmp_path / "none.json", out)
+    prompts = write(tmp_path / "p.json", {"b.pgn": [{"box": [1, 2, 3, 4]}]})
+    with pytest.raises(FileNotFoundError, match=r"p.json names 'b.pgn', and there is no such file in .*mean 'b.png'"):
+        segment_folder(model, folder, prompts, out)
+    prompts = write(tmp_path / "p.json", {"holiday/2024/0001.jpeg": [{"box": [1, 2, 3, 4]}]})
+    with pytest.raises(FileNotFoundError, match="Sub-folders are not looked into"):
+        segment_folder(model, folder, prompts, out)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no picture \(.jpg, .png, .webp, .tif ...\) in .*empty'$"):
+        segment_folder(model, tmp_path / "empty", box, out)
+    (tmp_path / "empty" / "film.mp4").touch()
+    with pytest.raises(ValueError, match=r"it holds 1 other files, such as 'film.mp4'"):
+        segment_folder(model, tmp_path / "empty", box, out)
+    assert not out.exists()
+
+
+def test_a_prompt_file_from_windows_notepad(model, folder, box, out):
+    box.write_bytes(b"\xef\xbb\xbf" + box.read_bytes())
+    assert len(segment_folder(model, str(folder), str(box), str(out))) == 3
