@@ -28,6 +28,8 @@ NAMES = {
     "onnxruntime": "ONNX Runtime, float32",
 }
 
+PROMPTS = 100  # of which the masks in bfloat16 and in float32 are compared
+
 RENAMED = (  # transformers' names of the encoder's layers, where they differ
     (r"^patch_embed\.proj", "patch_embed.projection"),
     (r"^blocks\.(\d+)\.norm", r"layers.\1.layer_norm"),
@@ -83,14 +85,14 @@ def encoder(side, exported):
 
 
 def agreement():
-    """Return the mean IoU of the masks of 100 random prompts, `lite` in bfloat16 against itself in float32."""
+    """Return the mean IoU of the masks of `PROMPTS` random prompts, `lite` in bfloat16 against itself in float32."""
     exact, rough = (load_sam("lite", device=measure.DEVICE, precision=name) for name in ("float32", "bfloat16"))
     found = []
-    for name in SAMPLES:
+    for name, numbers in zip(SAMPLES, np.array_split(range(PROMPTS), len(SAMPLES)), strict=True):
         image = load_image(name)
         pair = [(sam, sam.encode(image)) for sam in (exact, rough)]
         rng = np.random.default_rng(0)
-        for number in range(20):
+        for number in numbers:
             corners = rng.uniform(0, 1, (2, 2)) * image.shape[1::-1]
             box = (*corners.min(0), *corners.max(0) + 2)
             prompt = Prompt(box=box) if number % 2 else Prompt(points=corners[:1])
@@ -136,8 +138,8 @@ def main():
     columns = ["image encoder", "seconds", "times as fast", "largest difference of features", "peak memory, MB"]
     packages = measure.machine("segment-anything-py", "transformers", "onnxruntime")
     about = (
-        f"vit_b, random weights, one picture; medians of {arguments.rounds}, in turns. {packages} Masks of 100 random "
-        f"prompts on `lite`, bfloat16 against float32: mean IoU {agreement():.3f}."
+        f"vit_b, random weights, one picture; medians of {arguments.rounds}, in turns. {packages} Masks of "
+        f"{PROMPTS} random prompts on `lite`, bfloat16 against float32: mean IoU {agreement():.3f}."
     )
     measure.report("encode", columns, rows, about, arguments.write)
 
