@@ -1,8 +1,12 @@
 """The exercises can be solved with `lite`, by the solutions that the notebooks fold away."""
 
-import pytest
+import json
 
-from sam_nb import Prompt, iou, load_image, load_truth
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_nb import Prompt, click_curve, iou, load_image, load_truth, segment_folder
 
 WHEEL = (250, 370, 410, 510)
 
@@ -28,8 +32,44 @@ def test_a_solution_reaches_its_aim(lite, prompt, name, aim):
     assert iou(lite.decode(embedding, prompt).best, load_truth("street")[name]) >= aim
 
 
+def test_better_than_the_simulated_user(lite):
+    """Exercise 1 of notebook 09: three clicks without logits."""
+    embedding, person = lite.encode(load_image("astronaut")), load_truth("astronaut")["person"]
+    mine = Prompt(points=[(100, 300), (220, 90), (330, 300)])
+    value = iou(lite.decode(embedding, mine).best, person)
+    assert value >= 0.7
+    assert value > click_curve(lite, embedding, person, rounds=3, feedback=False)[-1]
+
+
 def test_every_wheel(lite):
     embedding = lite.encode(load_image("street"))
     truth = load_truth("street")
     rear, front = lite.decode_many(embedding, [Prompt(box=(830, 338, 966, 458)), Prompt(box=WHEEL)])
     assert iou(rear.best | front.best, truth["front_wheel"] | truth["rear_wheel"]) > 0.8
+
+
+def test_a_crop_of_your_own(lite):
+    """Exercise 1 of notebook 12: the hub in the middle of nine streets, and its mask put back into the large picture."""
+    street = load_image("street")
+    height, width = street.shape[:2]
+    large = np.tile(street, (3, 3, 1))
+    hub = np.array((301, 401, 378, 482)) + np.array((width, height, width, height))
+    left, top, right, bottom = width + 200, height + 300, width + 480, height + 580
+    near = lite.decode(lite.encode(large[top:bottom, left:right]), Prompt(box=hub - [left, top, left, top]))
+    whole = np.zeros(large.shape[:2], bool)
+    whole[top:bottom, left:right] = near.best
+    assert iou(whole[height : 2 * height, width : 2 * width], load_truth("street")["hub"]) >= 0.8
+
+
+def test_a_prompt_file_in_which_nothing_fails(lite, tmp_path):
+    """Exercise 2 of notebook 12."""
+    (tmp_path / "pictures").mkdir()
+    for name in ("street", "cat", "coffee"):
+        Image.fromarray(load_image(name)).save(tmp_path / "pictures" / f"{name}.jpg")
+    (tmp_path / "pictures" / "broken.jpg").write_bytes((tmp_path / "pictures" / "coffee.jpg").read_bytes()[:9000])
+    mine = {"*": [{"name": "small window", "box": [720, 209, 772, 258]}]}
+    solution = {"coffee.jpg": [{"name": "cup", "box": [172, 18, 409, 309]}], "cat.jpg": [], "broken.jpg": []}
+    for prompts, expected in ((mine, ["failed"] * 3 + ["done"]), (mine | solution, ["not asked"] * 2 + ["done"] * 2)):
+        (tmp_path / "mine.json").write_text(json.dumps(prompts), encoding="utf-8")
+        table = segment_folder(lite, tmp_path / "pictures", tmp_path / "mine.json", tmp_path / "mine", overwrite=True)
+        assert [row["status"].removesuffix(" before") for row in table] == expected
