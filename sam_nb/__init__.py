@@ -32,7 +32,9 @@ _HOME = {
     "click_curve": "clicks",
     "click_on": "clicks",
     "download": "checkpoints",
+    "finetune": "finetuning",
     "iou": "masks",
+    "iou_by_prompt": "finetuning",
     "load_coco": "export",
     "load_image": "images",
     "load_index": "export",
@@ -43,12 +45,14 @@ _HOME = {
     "load_yolo": "export",
     "next_click": "clicks",
     "overlay": "draw",
+    "paint_cells": "painted",
     "save_coco": "export",
     "save_cutout": "export",
     "save_index": "export",
     "save_labelme": "export",
     "save_mask": "export",
     "save_segments": "export",
+    "save_weights": "finetuning",
     "save_yolo": "export",
     "score": "figures",
     "segment": "widget",
@@ -61,6 +65,7 @@ _HOME = {
     "show_mask": "figures",
     "show_points": "figures",
     "show_row": "figures",
+    "train_unet": "unet",
 }
 
 __all__ = list(_HOME)

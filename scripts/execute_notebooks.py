@@ -2,7 +2,8 @@
 
 Run by ``make notebooks``; name files to execute only these. Each notebook runs from its first cell in a fresh kernel.
 Figures are saved as JPEG, which keeps a notebook small. Nothing is written if a cell fails or warns, or if an output
-holds a path of this computer: what is committed must read the same wherever it was made.
+holds a path of this computer: what is committed must read the same wherever it was made. A cell with the tag
+``raises-exception`` must fail; of its traceback the last line is saved, the error itself.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TIMEOUT = 600  # seconds a cell may take
 WIDGET = "application/vnd.jupyter.widget-view+json"
+RAISES = "raises-exception"  # the tag by which nbclient lets a cell fail
 LARGEST = 600_000  # bytes of a saved notebook
 OF_THIS_COMPUTER = (NOTEBOOKS.parent, Path.home(), Path(tempfile.gettempdir()))
 
@@ -46,6 +48,12 @@ def execute(path):
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise RuntimeError(f"{path.name} writes to stderr: {output.text[:500]}")
+        if RAISES in cell.metadata.get("tags", []):
+            errors = [output for output in cell.outputs if output.output_type == "error"]
+            if not errors:
+                raise RuntimeError(f"{path.name}: this cell should have failed: {cell.source[:500]}")
+            for error in errors:  # the way to it leads through files of this computer
+                error.traceback = [f"{error.ename}: {error.evalue}"]
         if cell.cell_type == "code":
             # No kernel answers a saved widget: the picture in front of it stands in.
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]

@@ -51,7 +51,11 @@ def test_it_is_saved_as_executed_in_order_with_pictures(path):
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
     assert any("image/jpeg" in output.get("data", {}) for output in outputs)
-    assert not [output for output in outputs if output.get("name") == "stderr" or output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    for cell in cells:
+        errors = [output for output in cell.outputs if output.output_type == "error"]
+        assert bool(errors) == ("raises-exception" in cell.metadata.get("tags", [])), cell.source
+        assert all(error.traceback == [f"{error.ename}: {error.evalue}"] for error in errors), "no path"
     text = path.read_text(encoding="utf-8")
     assert len(text.encode()) < 600_000
     assert not re.search(r"/(home|root|Users|tmp)/|[A-Z]:\\\\", text)

@@ -1,0 +1,145 @@
+"""U-Net, the traditional way to segment: each pixel gets one of the classes that the training pictures had.
+
+The network is that of Ronneberger, Fischer and Brox (2015, arXiv 1505.04597) with the changes that are usual today: its
+convolutions are padded, so that the answer is as large as the picture; each is followed by batch normalisation (Ioffe
+and Szegedy, 2015, arXiv 1502.03167), with which it learns in fewer steps; and it is narrower.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm.auto import tqdm
+
+from sam_nb.images import load_image
+
+
+class UNet(nn.Module):
+    """A contracting path, an expanding path, and skip connections from each level of the one to that of the other.
+
+    Parameters
+    ----------
+    classes : int
+        Without the background.
+    width : int
+        Channels of the first level; each level further down has twice as many (the paper: 64).
+    depth : int
+        How many times the picture is halved.
+    """
+
+    def __init__(self, classes, width=12, depth=4):
+        super().__init__()
+        widths = [width * 2**level for level in range(depth + 1)]
+        self.contracting = nn.ModuleList(map(_two_convolutions, [3, *widths[:-2]], widths[:-1]))
+        self.bottom = _two_convolutions(*widths[-2:])
+        self.enlarging = nn.ModuleList(nn.ConvTranspose2d(2 * each, each, 2, stride=2) for each in widths[-2::-1])
+        self.expanding = nn.ModuleList(_two_convolutions(2 * each, each) for each in widths[-2::-1])
+        self.last = nn.Conv2d(width, 1 + classes, 1)
+
+    def forward(self, x):
+        """Return a score for each class and pixel, Bx(1+classes)xHxW float, from pictures Bx3xHxW of any size."""
+        height, width = x.shape[-2:]
+        unit = 2 ** len(self.contracting)
+        x = F.pad(x, (0, -width % unit, 0, -height % unit))
+        skipped = []
+        for convolutions in self.contracting:
+            x = convolutions(x)
+            skipped.append(x)
+            x = F.max_pool2d(x, 2)
+        x = self.bottom(x)
+        for enlarge, convolutions in zip(self.enlarging, self.expanding, strict=True):
+            x = convolutions(torch.cat([skipped.pop(), enlarge(x)], dim=1))
+        return self.last(x)[..., :height, :width]
+
+    def predict(self, image):
+        """Return the class of each pixel, HxW int64, 0 for background, in evaluation mode (`train_unet` leaves it so).
+
+        Parameters
+        ----------
+        image : HxWx3 numpy.ndarray of uint8, RGB
+            Or anything else that `load_image` takes.
+        """
+        pixels = _as_input(load_image(image)[None]).to(self.last.weight.device)
+        with torch.no_grad():
+            return self(pixels)[0].argmax(0).cpu().numpy()
+
+
+def train_unet(pairs, classes, *, steps=120, batch=2, rate=6e-3, width=12, seed=0, device="cpu"):
+    """Train a U-Net from chance weights, with a progress bar.
+
+    Parameters
+    ----------
+    pairs : sequence of (HxWx3 numpy.ndarray of uint8, HxW numpy.ndarray of int)
+        Pictures, all of one size, and their class maps: 0 is background, 1 the first class.
+    classes : int
+        Without the background.
+    steps : int
+    batch : int
+        Pictures in each step, some of them mirrored.
+    rate : float
+        The highest learning rate, of AdamW; it rises to it over the first tenth and falls to zero.
+    width : int
+        As in `UNet`.
+    seed : int
+        The same seed gives the same network, on the same machine.
+    device : str or torch.device
+
+    Returns
+    -------
+    UNet
+
+    Raises
+    ------
+    ValueError
+        There are no pairs, pictures or maps differ in size, or a map has other numbers than 0 to `classes`.
+    """
+    images, maps = _stacked(pairs, classes)
+    # As in the paper rare classes count more, here by the square root: most pixels are background.
+    shares = np.bincount(maps.ravel(), minlength=1 + classes) / maps.size
+    weights = torch.from_numpy(1 / np.sqrt(shares.clip(min=1e-4))).float().to(device)
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    unet = UNet(classes, width).to(device)
+    optimizer = torch.optim.AdamW(unet.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    with tqdm(range(steps), unit="step", desc="U-Net") as bar:
+        for _ in bar:
+            chosen = rng.integers(len(images), size=batch)
+            flip = np.s_[:, :: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
+            scores = unet(_as_input(images[chosen][flip]).to(device))
+            truth = torch.from_numpy(maps[chosen][flip].copy()).to(device)
+            loss = F.cross_entropy(scores, truth, weights)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+    return unet.eval()
+
+
+def _two_convolutions(channels, width):
+    layers = []
+    for before in (channels, width):
+        layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def _as_input(images):
+    """Return pictures BxHxWx3 of uint8 as Bx3xHxW float32 around zero."""
+    return torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(128) - 1)
+
+
+def _stacked(pairs, classes):
+    """Return pictures BxHxWx3 and class maps BxHxW int64, checked."""
+    if not len(pairs):
+        raise ValueError("no pairs: expected some (picture, class map)")
+    images, maps = [load_image(image) for image, _ in pairs], [np.asarray(each) for _, each in pairs]
+    for number, (image, each) in enumerate(zip(images, maps, strict=True)):
+        if each.shape != image.shape[:2] or image.shape != images[0].shape:
+            raise ValueError(
+                f"pair {number}: the picture is {image.shape[:2]} and its class map {each.shape}, expected both to be "
+                f"{images[0].shape[:2]} (height, width), as the first picture"
+            )
+        if not np.isin(each, range(classes + 1)).all():
+            raise ValueError(f"pair {number}: expected classes 0 to {classes}, got {np.unique(each).tolist()}")
+    return np.stack(images), np.stack(maps).astype(np.int64)

@@ -1,0 +1,286 @@
+"""Fine-tuning moves the mask decoder alone, keeps the best weights whatever happens, and takes no wrong data."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from sam_nb import Prompt, finetune, finetuning, iou, iou_by_prompt, load_sam, save_weights
+from sam_nb.attention import speed_up
+from sam_nb.lite import build_lite
+from sam_nb.losses import prompt_loss
+from sam_nb.models import Sam
+from sam_nb.painted import paint_cells
+
+
+def cells(*seeds):
+    """Return pairs, a stained picture and its map of cells, each a corner of what was painted."""
+    painted = [paint_cells(seed, look="stain", count=8) for seed in seeds]
+    return [(each.image[:96, :144], each.labels[:96, :144]) for each in painted]
+
+
+@pytest.fixture(scope="module")
+def small(lite):
+    """Return `lite` with a square of 128 pixels: the same weights, a sixteenth of the work."""
+    model = build_lite(128)
+    model.load_state_dict(lite.model.state_dict())
+    return Sam(speed_up(model), "lite", "of lite at 128 pixels")
+
+
+@pytest.fixture(scope="module")
+def run(small, tmp_path_factory):
+    """Return a run of 30 steps, and the given model's weights before it."""
+    before = copy.deepcopy(small.model.state_dict())
+    made = finetune(small, cells(*range(10, 16)), cells(0, 1), steps=30, check_every=10, rate=1e-3, seed=0)
+    return made, before
+
+
+def moved(before, after):
+    return {name for name, value in before.items() if not torch.equal(value, after[name])}
+
+
+def test_the_loss_falls_and_so_do_the_errors_on_other_pictures(run, small):
+    made, _ = run
+    assert len(made.losses) == 30
+    assert np.mean(made.losses[-8:]) < 0.85 * np.mean(made.losses[:8])
+    assert [check["step"] for check in made.checks] == [0, 10, 20, 30]
+    test = cells(2, 3)
+    before, after = iou_by_prompt(small, test), iou_by_prompt(made.sam, test)
+    assert after["point"].mean() + after["box"].mean() > before["point"].mean() + before["box"].mean() + 0.1
+
+
+def test_only_the_decoder_moves_and_the_given_model_not_at_all(run, small):
+    made, before = run
+    changed = moved(before, made.sam.model.state_dict())
+    assert changed
+    assert all(name.startswith("mask_decoder.") for name in changed)
+    assert not moved(before, small.model.state_dict())
+    assert all(parameter.grad is None for parameter in [*made.sam.model.parameters(), *small.model.parameters()])
+    assert not any(module.training for module in made.sam.model.modules())
+
+
+def test_a_check_tells_what_the_public_measure_tells(run, small):
+    made, _ = run
+    for sam, check in ((small, made.checks[0]), (made.sam, made.checks[made.best_step // 10])):
+        assert {kind: values.mean() for kind, values in iou_by_prompt(sam, cells(0, 1)).items()} == {
+            kind: check[kind] for kind in ("point", "box")
+        }
+
+
+def test_the_same_seed_gives_the_same_weights(small):
+    runs = [finetune(small, cells(10), cells(0), steps=2, objects=2, seed=seed).losses for seed in (4, 4, 5)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_an_embedding_is_not_taken_from_one_model_to_the_other(run, small):
+    made, _ = run
+    image = cells(3)[0][0]
+    with pytest.raises(ValueError, match="made by other weights of lite"):
+        made.sam.decode(small.encode(image), Prompt(points=[(50, 40)]))
+    with pytest.raises(ValueError, match="made by other weights of lite"):
+        small.decode(made.sam.encode(image), Prompt(points=[(50, 40)]))
+
+
+def test_a_saved_and_loaded_model_gives_the_same_masks(lite, tmp_path, capsys):
+    made = finetune(lite, cells(10), cells(0), steps=1, objects=1, rounds=1)
+    decoder = made.sam.model.mask_decoder
+    with torch.no_grad():  # whatever was learnt in a step, this is another decoder
+        decoder.iou_prediction_head.layers[-1].bias += 0.25
+    path = tmp_path / "cells.safetensors"
+    save_weights(made.sam, path)
+    image, box = cells(1)[0][0], Prompt(box=(20, 10, 70, 66))
+    for loaded in (load_sam("lite", checkpoint=path, device="cpu"), load_sam(checkpoint=path, device="cpu")):
+        assert loaded.name == "lite"
+        one, other = (sam.decode(sam.encode(image), box, multimask_output=True) for sam in (made.sam, loaded))
+        np.testing.assert_array_equal(one.logits, other.logits)
+        np.testing.assert_array_equal(one.bits, other.bits)
+        np.testing.assert_array_equal(one.scores, other.scores)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        save_weights(made.sam, path)
+    save_weights(lite, path, overwrite=True)
+    with pytest.raises(ValueError, match=r"ends in .safetensors"):
+        save_weights(lite, tmp_path / "cells.pth")
+
+
+def test_a_file_has_the_fingerprint_that_its_model_had(lite, tmp_path):
+    """So what a fine-tuned model has encoded is found again after it is loaded."""
+    made = finetune(lite, cells(10), cells(0), steps=1, objects=1, rounds=1)
+    save_weights(made.sam, tmp_path / "cells.safetensors")
+    loaded = load_sam(checkpoint=tmp_path / "cells.safetensors", device="cpu")
+    assert loaded.weights == made.sam.weights != lite.weights
+    loaded.decode(made.sam.encode(cells(1)[0][0]), Prompt(points=[(30, 30)]))
+
+
+@pytest.mark.parametrize("at", ["step", "look"])
+def test_an_interruption_keeps_the_best_weights(small, monkeypatch, at):
+    steps, looks, step_by_step, best = [], [], finetuning._train_step, {}
+    qualities = iter([0.2, 0.6, 0.4, 0.3])
+
+    def step(sam, *others, **options):
+        if at == "step" and len(steps) == 5:
+            for parameter in sam.model.mask_decoder.parameters():  # half of a step, and Ctrl-C
+                parameter.data.fill_(torch.nan)
+            raise KeyboardInterrupt
+        steps.append(step_by_step(sam, *others, **options))
+        return steps[-1]
+
+    def look(sam, examples):
+        if at == "look" and len(looks) == 3:
+            raise KeyboardInterrupt
+        looks.append(next(qualities))
+        if looks[-1] == 0.6:
+            best.update(copy.deepcopy(sam.model.state_dict()))
+        return {"point": np.array([looks[-1]]), "box": np.array([looks[-1]])}
+
+    monkeypatch.setattr(finetuning, "_train_step", step)
+    monkeypatch.setattr(finetuning, "_ious", look)
+    made = finetune(small, cells(10), cells(0), steps=50, objects=1, rounds=1, check_every=2)
+    assert (made.ended, made.best_step, len(made.losses)) == ("interrupted", 2, 5 if at == "step" else 6)
+    assert not moved(best, made.sam.model.state_dict())
+
+
+def test_an_interruption_before_anything_is_known_is_an_interruption(small, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetuning, "_ious", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(small, cells(10), cells(0))
+
+
+def test_it_stops_when_nothing_gets_better(small, monkeypatch):
+    values = iter([0.5, 0.6, 0.6, 0.55, 0.59, 0.9])
+    monkeypatch.setattr(finetuning, "_ious", lambda *_: dict.fromkeys(("point", "box"), np.array([next(values)])))
+    monkeypatch.setattr(finetuning, "_train_step", lambda _, __, optimizer, **___: optimizer.step() or 1.0)
+    made = finetune(small, cells(10), cells(0), steps=50, check_every=3, patience=3)
+    assert (made.best_step, len(made.losses), made.ended) == (3, 12, "no better in 3 looks")
+    assert repr(made) == (
+        "Finetuned(lite: point 0.50 -> 0.60, box 0.50 -> 0.60 on the validation pictures, step 3; no better in 3 looks)"
+    )
+
+
+def test_truth_lies_on_the_grid_where_upstream_reads_its_logits(small):
+    """Enlarged as `Sam.postprocess_masks` enlarges logits, the grid is the mask again; a cell's pixel lies in it."""
+    for pair in (*cells(4, 5), (cells(4)[0][0].swapaxes(0, 1).copy(), cells(4)[0][1].T)):
+        (example,) = finetuning._examples(small, [pair], "train")
+        lesson = finetuning._lesson(small, example, "train[0]")
+        logits = (2 * lesson.truth.float() - 1)[:, None]
+        embedding = example.embedding
+        again = small.model.postprocess_masks(logits, embedding.input_size, embedding.original_size)[:, 0] > 0
+        values = [iou(one.numpy(), other) for one, other in zip(again, example.masks(), strict=True)]
+        assert min(values) > 0.75  # slivers at the edge of the picture among them
+        assert np.median(values) > 0.9
+        assert not lesson.truth[:, lesson.shape[0] :].any()
+        assert not lesson.truth[:, :, lesson.shape[1] :].any()
+        for grid, mask in zip(lesson.truth.numpy(), example.masks(), strict=True):
+            rows, columns = np.nonzero(grid)
+            pixels = np.rint([lesson.pixel(cell) for cell in zip(columns, rows, strict=True)]).astype(int)
+            assert pixels.min() >= 0
+            inside = mask[pixels[:, 1].clip(max=mask.shape[0] - 1), pixels[:, 0].clip(max=mask.shape[1] - 1)]
+            assert inside.mean() > 0.9
+
+
+def test_a_corrective_click_lies_in_the_largest_error_of_the_picture(small):
+    (example,) = finetuning._examples(small, cells(4), "train")
+    lesson = finetuning._lesson(small, example, "train[0]")
+    rng = np.random.default_rng(0)
+    chosen = int(np.argmax([np.count_nonzero(mask) for mask in example.masks()]))
+    truth, mask = lesson.truth[chosen].numpy(), example.masks()[chosen]
+    first = Prompt(box=(1, 2, 3, 4))
+    for logits, label in ((np.full(truth.shape, -3, np.float32), 1), (np.full(truth.shape, 3, np.float32), 0)):
+        prompt = finetuning._corrected(lesson, first, logits, truth, rng)
+        column, row = np.rint(prompt.points[0]).astype(int)
+        assert prompt.labels.tolist() == [label]
+        assert mask[row, column] == bool(label)
+        np.testing.assert_array_equal(prompt.mask_input[0], logits)
+        np.testing.assert_array_equal(prompt.box, first.box)
+    # Where nothing is wrong the user clicks once more inside.
+    prompt = finetuning._corrected(lesson, first, np.where(truth, 3, -3).astype(np.float32), truth, rng)
+    assert prompt.labels.tolist() == [1]
+
+
+def test_the_faster_decoder_has_upstream_s_gradients(random_vit_b):
+    torch.manual_seed(1)
+    upstream = random_vit_b.mask_decoder
+    ours = speed_up(copy.deepcopy(upstream))
+    features, position = torch.randn(1, 256, 64, 64), torch.randn(1, 256, 64, 64)
+    sparse, dense = torch.randn(2, 3, 256), torch.randn(1, 256, 1, 1).expand(2, -1, 64, 64)
+    truth = torch.zeros(2, 256, 256)
+    truth[0, 40:90, 100:220] = truth[1, 150:200, 10:60] = 1
+    gradients = []
+    for decoder in (upstream, ours):
+        logits, predicted = decoder.predict_masks(features, position, sparse, dense)
+        prompt_loss(logits, predicted, truth, torch.ones_like(truth), True)[0].mean().backward()
+        gradients.append([parameter.grad for parameter in decoder.parameters()])
+        decoder.zero_grad(set_to_none=True)
+    largest = max(gradient.abs().max().item() for gradient in gradients[0] if gradient is not None)
+    assert largest > 1e-3
+    for one, other in zip(*gradients, strict=True):
+        if other is None:  # a bias that adds the same to all scores of a softmax: nothing but rounding upstream, too
+            assert one is None or one.abs().max() < 1e-6 * largest
+        else:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6 * largest)
+
+
+def test_meta_s_vit_b_learns_just_the_same(random_vit_b):
+    model = copy.deepcopy(random_vit_b)
+    del model.image_encoder.blocks[1:]  # eleven of twelve, which would only take their time
+    sam = Sam(speed_up(model), "vit_b", "random")
+    before = copy.deepcopy(model.state_dict())
+    made = finetune(sam, cells(10), cells(0), steps=2, objects=2, rate=1e-3)
+    changed = moved(before, made.sam.model.state_dict())
+    assert not moved(before, model.state_dict())
+    assert len(made.losses) == 2
+    if made.best_step:
+        assert changed
+    assert all(name.startswith("mask_decoder.") for name in changed)
+
+
+def test_pairs_about_one_picture_share_its_embedding(small, monkeypatch):
+    image, labels = cells(10)[0]
+    numbers = np.unique(labels)[1:3]
+    asked = []
+    encode = Sam.encode
+    monkeypatch.setattr(Sam, "encode", lambda self, image: asked.append(1) or encode(self, image))
+    examples = finetuning._examples(small, [(image, labels == number) for number in numbers], "train")
+    assert examples[0].embedding is examples[1].embedding
+    together = iou_by_prompt(small, [(image, np.where(np.isin(labels, numbers), labels, 0))])
+    alone = iou_by_prompt(small, [(image, labels == number) for number in numbers])
+    np.testing.assert_allclose(together["box"], alone["box"], atol=1e-3)
+    assert len(together["point"]) == 2
+
+
+IMAGE, LABELS = cells(10)[0]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([], "train is empty"),
+        ([IMAGE], r"train\[0\]: expected a pair, \(picture, mask\), got ndarray"),
+        ([(IMAGE, LABELS), (IMAGE / 300.0 - 1, LABELS)], r"train\[1\]: .*\[0, 1\]"),
+        ([(IMAGE, LABELS.T)], r"train\[0\]: the mask is \(144, 96\), the picture \(96, 144\) .*: turn it, mask.T"),
+        ([(IMAGE, LABELS[:50])], r"the mask is \(50, 144\), .*: give it in the picture's size"),
+        ([(IMAGE, IMAGE)], r"expected a mask HxW, got the shape \(96, 144, 3\); .* take a channel"),
+        ([(IMAGE, LABELS * 0)], r"train\[0\]: the mask is empty, .*; leave the pair out"),
+        ([(IMAGE, LABELS / 9)], r"expected a mask of bool, or of whole numbers .*, got float64; .*`> 0.5`"),
+        ([(IMAGE, np.eye(96, 144, dtype=int) * (np.arange(144) == 5))], r"object 1 covers 1 pixels, too few"),
+    ],
+    ids=["none", "no pair", "no picture", "turned", "cut", "colours", "empty", "shares", "tiny"],
+)
+def test_wrong_data_is_told_before_anything_is_learnt(small, pairs, words):
+    with pytest.raises(ValueError, match=words):
+        finetune(small, pairs, cells(0))
+
+
+def test_a_missing_picture_is_named(small):
+    with pytest.raises(FileNotFoundError, match=r"validation\[0\]: .*nowhere.png"):
+        finetune(small, cells(10), [("nowhere.png", LABELS)])
+
+
+def test_a_picture_may_not_be_in_both_sets(small):
+    (image, labels), other = cells(10)[0], cells(0)[0]
+    first, second = np.unique(labels)[1:3]
+    with pytest.raises(ValueError, match=r"validation\[1\]: this picture is among those to learn from"):
+        finetune(small, [(image, labels == first)], [other, (image, labels == second)])
