@@ -37,6 +37,8 @@ class Model(Discs):
             log.write(f"{image[0, 0, 0]}\n")
         if image[0, 0, 0] == 255:
             raise RuntimeError("the model has\nno memory left")
+        if image[0, 0, 0] == 254:
+            raise MemoryError
         return super().encode(image)
 
     def decode(self, embedding, prompt):
@@ -267,6 +269,7 @@ def test_what_goes_wrong_with_a_picture_is_told_and_the_others_go_on(model, fold
     (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:60])
     (folder / "phone.HEIC").write_bytes(b"what a phone writes")
     picture(folder / "huge.png", 255)
+    picture(folder / "vast.png", 254)
     prompts = write(
         box,
         json.loads(box.read_bytes())
@@ -280,6 +283,7 @@ def test_what_goes_wrong_with_a_picture_is_told_and_the_others_go_on(model, fold
     assert "damaged: " in reasons.pop("cut.png")
     assert reasons.pop("huge.png") == "the model has no memory left"
     assert "not a picture" in reasons.pop("phone.HEIC")
+    assert reasons.pop("vast.png") == "MemoryError"
     assert not reasons
     assert sorted(path.name for path in out.iterdir() if path.suffix != ".lock") == ["a.jpg", "summary.csv"]
     assert [row["picture"] for row in rows] == sorted(path.name for path in folder.iterdir())
@@ -291,6 +295,7 @@ def test_what_goes_wrong_with_a_picture_is_told_and_the_others_go_on(model, fold
     picture(folder / "cut.png", 7)
     picture(folder / "huge.png", 8)
     (folder / "phone.HEIC").unlink()
+    (folder / "vast.png").unlink()
     write(prompts, {"*": json.loads(box.read_bytes())["*"]})
     rows = segment_folder(model, folder, prompts, out)
     assert [row["status"] for row in rows] == ["done before", *["done"] * 4]
