@@ -49,7 +49,7 @@ def test_every_wheel(lite):
 
 
 def test_a_crop_of_your_own(lite):
-    """Exercise 1 of notebook 12: the hub in the middle of nine streets, and its mask put back into the large picture."""
+    """Exercise 1 of notebook 12: the hub amid nine streets, its mask put back into the large picture."""
     street = load_image("street")
     height, width = street.shape[:2]
     large = np.tile(street, (3, 3, 1))
