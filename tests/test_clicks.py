@@ -52,6 +52,15 @@ def test_beyond_the_picture_is_outside():
     assert 39 <= x <= 80
 
 
+def test_regions_that_touch_at_a_corner_are_two_mistakes():
+    truth = np.zeros((HEIGHT, WIDTH), bool)
+    truth[10:16, 10:16] = truth[16:22, 16:22] = True  # 36 pixels each, 72 together
+    truth[30:37, 50:59] = True  # 63
+    (x, y), _ = next_click(np.zeros_like(truth), truth)
+    assert 50 <= x < 59
+    assert 30 <= y < 37
+
+
 def test_nothing_to_correct(blob):
     assert next_click(blob, blob) is None
     with pytest.raises(ValueError, match=r"differ in size: \(60, 90\) and \(90, 60\)"):

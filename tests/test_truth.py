@@ -38,7 +38,7 @@ def test_the_article_s_prompts_mean_on_street_what_they_meant_there():
         assert np.abs(got - box).max() <= 20, (name, got)
 
 
-# Read off the photographs with a ruler: (x0, y0, x1, y1).
+# What each spans in its photograph, looked at one by one: (x0, y0, x1, y1).
 BOXES = {
     "astronaut": {
         "mission_patch": (133, 349, 208, 424),
