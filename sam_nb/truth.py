@@ -31,8 +31,8 @@ def load_truth(name):
           "hub", "rear_wheel" and "small_window";
         * the photographs, outlined by hand and so with an error of one or two pixels, more along fur: "mission_patch",
           "name_tag", "head" and "person" of "astronaut"; "left_eye" (as you see it), "nose" and "cat" of "cat"; "cup",
-          "cup_on_saucer" (with the spoon) and "coffee" of "coffee"; "rocket" of "rocket"; "coin_1" to "coin_24" of "coins",
-          row by row (smoothed outlines of a watershed, looked at one by one).
+          "cup_on_saucer" (with the spoon) and "coffee" of "coffee"; "rocket" of "rocket"; "coin_1" to "coin_24" of
+          "coins", row by row (smoothed outlines of a watershed, looked at one by one).
 
     Raises
     ------

@@ -181,7 +181,8 @@ def test_training_resumes_where_it_stopped(dataset):
 def test_hand_drawn_truth_lies_inside_its_photographs():
     apart = read_outlines(Path(train.__file__).parent / "truth" / "truth.json")
     entries = read_outlines(OUTLINES) + apart
-    assert len({entry["file"] for entry in entries}) == len(entries) >= 16
+    scored = [entry["file"] for entry in entries if entry.get("sample") != "coins"]  # of coins, those set apart are
+    assert len(set(scored)) == len(scored) >= 16
     for entry in entries:
         for thing in entry["objects"]:
             corners = np.concatenate([np.array(polygon) for polygon in thing["polygons"]])
