@@ -97,7 +97,7 @@ def show_row(image, answers, prompts=None, *, truth=None, titles=None, around=No
         show(image, answer, prompt, truth=truth, title=title, around=around, ax=panel)
         panel.set_xticks([])
         panel.set_yticks([])
-        panel.title.set_fontsize(9)
+        panel.set_title(panel.get_title(loc="left"), loc="left", fontsize=9)
     plt.show()
 
 
