@@ -34,11 +34,11 @@ class MaskFilters(ipywidgets.VBox):
         starts = {
             "pred_iou_thresh": ("predicted IoU above", pred_iou_thresh),
             "stability_score_thresh": ("stability from", stability_score_thresh),
-            "box_nms_thresh": ("boxes may overlap by", box_nms_thresh),
+            "box_nms_thresh": ("boxes overlap up to", box_nms_thresh),
         }
-        style = {"description_width": "11em"}
+        look = {"style": {"description_width": "11em"}, "layout": {"width": "38em", "max_width": "100%"}}
         self.sliders = {
-            name: ipywidgets.FloatSlider(start, min=0, max=1, step=0.01, description=words, style=style)
+            name: ipywidgets.FloatSlider(start, min=0, max=1, step=0.01, description=words, **look)
             for name, (words, start) in starts.items()
         }
         self._status = ipywidgets.Label()
