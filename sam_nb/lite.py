@@ -131,9 +131,7 @@ class Residual(nn.Module):
     def __init__(self, channels, kernel):
         super().__init__()
         self.near = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
-        self.mix = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.mix.weight)
-        nn.init.zeros_(self.mix.bias)
+        self.mix = _nothing_at_first(channels)
 
     def forward(self, x):
         """Return BxCxHxW like x."""
@@ -141,25 +139,40 @@ class Residual(nn.Module):
 
 
 class Spread(nn.Module):
-    """Convolutions at strides 8 and 16 over the embedding with the prompts drawn on it.
+    """Convolutions at strides 8, 16 and 32 over the embedding with the prompts drawn on it.
 
-    SAM's decoder has none: its pixels meet the prompt in the transformer only, each by itself.
+    SAM's decoder has none: its pixels meet the prompt in the transformer only, each by itself. The coarsest ones reach
+    across most of the picture, as a thing may that was clicked at one of its ends.
     """
 
     def __init__(self, channels):
         super().__init__()
         self.before = Residual(channels, 7)
         self.coarse = nn.Sequential(*(Residual(channels, 7) for _ in range(3)))
-        self.back = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.back.weight)
-        nn.init.zeros_(self.back.bias)
+        self.coarsest = nn.Sequential(*(Residual(channels, 7) for _ in range(2)))
+        self.back_to_16 = _nothing_at_first(channels)
+        self.back = _nothing_at_first(channels)
         self.after = Residual(channels, 5)
 
     def forward(self, x):
         """Return BxCxHxW like x."""
         x = self.before(x)
-        coarse = self.back(self.coarse(F.avg_pool2d(x, 2)))
-        return self.after(x + F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False))
+        coarse = self.coarse(F.avg_pool2d(x, 2))
+        coarse = coarse + _twice(self.back_to_16(self.coarsest(F.avg_pool2d(coarse, 2))))
+        return self.after(x + _twice(self.back(coarse)))
+
+
+def _nothing_at_first(channels):
+    """Return a 1x1 convolution whose answers are zero until it has learned something."""
+    layer = nn.Conv2d(channels, channels, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _twice(x):
+    """Return BxCxHxW at twice the size."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class LiteDecoder(MaskDecoder):

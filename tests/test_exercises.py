@@ -16,11 +16,11 @@ SOLUTIONS = [
     ("01.2", Prompt(points=[(516, 326)]), "car", 0.6),
     (
         "02.1",
-        Prompt(points=[(500, 375), (880, 298), (319, 371), (99, 401), (405, 238), (891, 388)]),
+        Prompt(points=[(500, 375), (935, 301), (405, 238), (123, 344), (632, 204), (876, 388)]),
         "car",
         0.75,
     ),
-    ("02.2", Prompt(points=[(352, 481), (300, 400), (200, 400)], labels=[1, 1, 0]), "front_wheel", 0.8),
+    ("02.2", Prompt(points=[(352, 481), (303, 433), (240, 386)], labels=[1, 1, 0]), "front_wheel", 0.8),
     ("03.1", Prompt(box=(830, 338, 966, 458)), "rear_wheel", 0.8),
     ("04.1", Prompt(box=(301, 401, 378, 482)), "hub", 0.8),
 ]
@@ -35,7 +35,7 @@ def test_a_solution_reaches_its_aim(lite, prompt, name, aim):
 def test_better_than_the_simulated_user(lite):
     """Exercise 1 of notebook 09: three clicks without logits."""
     embedding, person = lite.encode(load_image("astronaut")), load_truth("astronaut")["person"]
-    mine = Prompt(points=[(100, 300), (220, 90), (330, 300)])
+    mine = Prompt(points=[(87, 365), (237, 149), (182, 360)])
     value = iou(lite.decode(embedding, mine).best, person)
     assert value >= 0.7
     assert value > click_curve(lite, embedding, person, rounds=3, feedback=False)[-1]
