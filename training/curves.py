@@ -38,7 +38,8 @@ def draw(records, width):
                 axis.plot(points[:, 0], running_mean(points[:, 1], width), label=name.replace("_", " "))
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
-        axis.legend()
+        # Below the panel: inside it would hide a curve.
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4, frameon=False, fontsize=9)
     return figure
 
 
