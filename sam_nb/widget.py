@@ -635,7 +635,8 @@ class PromptCanvas(ipywidgets.VBox):
             name, value = max(
                 ((name, iou(answer.mask, truth)) for name, truth in self._truths.items()), key=lambda pair: pair[1]
             )
-            parts.append(f"true IoU {value:.2f}" + (f" ({name})" if name and value else ""))
+            if value or len(self._truths) == 1:  # what none of several outlines touches is something else
+                parts.append(f"true IoU {value:.2f}" + (f" ({name})" if name else ""))
         return " · ".join([*parts, self.sam.name])
 
     def _list(self, answer):

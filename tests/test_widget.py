@@ -144,6 +144,11 @@ def test_the_status_line_tells_the_truth(model):
     area = int(canvas.mask.sum())
     assert f"object 1 · mask 2 of 3 · {area:,} pixels (1.9 %) · predicted IoU 0.90 · true IoU 0.7" in status(canvas)
     assert status(canvas).endswith("(left) · discs")
+    canvas.new_object()
+    click(canvas, 250, 80)  # on neither
+    assert "predicted IoU" in status(canvas)
+    assert "true IoU" not in status(canvas)
+    canvas.session.select(0)
     model.fails = True
     click(canvas, 120, 90)
     assert status(canvas) == "RuntimeError: the model has <no> memory left"
