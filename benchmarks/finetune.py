@@ -6,8 +6,6 @@ and beside it a U-Net that learns cell or background from the same 12 pictures; 
 cell, so that it is measured as the other.
 """
 
-import time
-
 import measure
 import numpy as np
 
@@ -47,23 +45,18 @@ def main():
     sam, rows = load_sam(arguments.model, device=measure.DEVICE), []
     for seed in SEEDS:
         train, validation, test, other = pairs(seed)
-        started = time.perf_counter()
         tuned = finetune(sam, train, validation, steps=STEPS["fine-tuning"], rate=arguments.rate, seed=seed)
-        taken = [time.perf_counter() - started]
-        started = time.perf_counter()
         cells = [(image, labels > 0) for image, labels in train]
         unet = train_unet(cells, classes=1, steps=STEPS["U-Net"], seed=seed, device=measure.DEVICE)
-        taken.append(time.perf_counter() - started)
         for look, side in (("stain", test), ("halo", other)):
             before, after = iou_by_prompt(sam, side), iou_by_prompt(tuned.sam, side)
             changes = [f"{before[kind].mean():.2f} → {after[kind].mean():.2f}" for kind in ("point", "box")]
             rows.append((seed, look, len(after["box"]), *changes, f"{in_boxes(unet, side).mean():.2f}"))
-        times = " and ".join(f"{seconds:.0f} s" for seconds in taken)
     columns = ["seed", "look", "cells", "one click", "a box", "U-Net, cut to the box"]
     about = (
-        f"{arguments.model}, mean IoU of the cells before → after {STEPS['fine-tuning']} steps at {arguments.rate:g}; "
+        f"{arguments.model}, mean IoU of the cells before → after {STEPS['fine-tuning']} steps at {arguments.rate:g}. "
     )
-    about += f"of the last seed, fine-tuning and U-Net took {times}. {measure.machine()}"
+    about += measure.machine()
     measure.report("finetune", columns, rows, about, arguments.write)
 
 
