@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_nb import Prompt, click_curve, iou, load_image, load_truth, segment_folder
+from sam_nb import Prompt, click_curve, iou, load_image, load_truth, paint_cells, segment_folder
+from sam_nb.clicks import innermost
+from sam_nb.masks import bounding_box
 
 WHEEL = (250, 370, 410, 510)
 
@@ -73,3 +75,12 @@ def test_a_prompt_file_in_which_nothing_fails(lite, tmp_path):
         (tmp_path / "mine.json").write_text(json.dumps(prompts), encoding="utf-8")
         table = segment_folder(lite, tmp_path / "pictures", tmp_path / "mine.json", tmp_path / "mine", overwrite=True)
         assert [row["status"].removesuffix(" before") for row in table] == expected
+
+
+def test_the_cell_that_a_click_does_worst_on(lite):
+    """Exercise 1 of notebook 10: the box around it is enough."""
+    cells = paint_cells(0, count=8)
+    embedding = lite.encode(cells.image)
+    clicked = lite.decode_many(embedding, [Prompt([innermost(mask)]) for mask in cells.masks], multimask_output=True)
+    worst = cells.masks[np.argmin([iou(each.best, mask) for each, mask in zip(clicked, cells.masks, strict=True)])]
+    assert iou(lite.decode(embedding, Prompt(box=bounding_box(worst))).best, worst) >= 0.85
