@@ -6,7 +6,7 @@ TORCH ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-UV := $(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH),--torch-backend=$(TORCH))
+UV := $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python $(if $(TORCH),--torch-backend=$(TORCH))
 READY := $(VENV)/ready
 
 # Tests and saved notebooks always run on the embedded model, whatever weights this computer has.

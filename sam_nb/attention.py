@@ -10,8 +10,9 @@ and most of its time goes by waiting for memory. Here a few rows of scores are m
 import torch
 import torch.nn.functional as F
 
-from sam_nb.decoder import Decoder, DecoderAttention, DecoderBlock
+from sam_nb.decoder import Decoder, DecoderAttention, DecoderBlock, FastLiteDecoder
 from sam_nb.efficientnet import COARSE
+from sam_nb.lite import LiteDecoder
 from sam_nb.upstream import MaskDecoder, image_encoder, transformer
 
 BY_ROWS = {"cpu"}  # kinds of device on which attention goes by rows; others have fused kernels
@@ -33,6 +34,7 @@ def speed_up(model):
     """
     faster = {
         MaskDecoder: Decoder,
+        LiteDecoder: FastLiteDecoder,
         transformer.TwoWayAttentionBlock: DecoderBlock,
         transformer.Attention: DecoderAttention,
         image_encoder.Attention: EncoderAttention,

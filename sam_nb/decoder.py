@@ -8,6 +8,7 @@ multiplications and hardly any memory. What several prompts about one picture ha
 import torch
 import torch.nn.functional as F
 
+from sam_nb.lite import CHANNELS, FINE_CHANNELS, LiteDecoder
 from sam_nb.upstream import MaskDecoder, transformer
 
 
@@ -140,6 +141,52 @@ class Decoder(MaskDecoder):
         height, width = size
         logits = logits.unflatten(2, (height, width, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
         return logits.reshape(len(cells), -1, 4 * height, 4 * width)
+
+
+class FastLiteDecoder(LiteDecoder):
+    """`lite`'s mask decoder: its pixels stay beside each other in memory, block by block, as long as possible."""
+
+    def read(self, cells, image_embeddings, kernels):
+        """Return logits PxMx4Hx4W, as `LiteDecoder.read`.
+
+        Where a pixel is concerned by itself, transposed convolutions are matrix products, to which the fine features
+        are added as the products are summed up. Only the convolution in between needs pixels in rows and columns.
+        """
+        first, norm, act, second, last_act = self.output_upscaling
+        to_4, to_2 = self.fine
+        _, fine_4, fine_2 = image_embeddings.split([CHANNELS, FINE_CHANNELS[4] * 4, FINE_CHANNELS[2] * 16], dim=1)
+        height, width = cells.shape[-2:]
+        # Cells; rows, columns and channels of the 2 x 2 pixels of stride 4 in each.
+        fine_4 = fine_4.unflatten(1, (-1, 2, 2)).permute(0, 4, 5, 2, 3, 1)
+        pixels = _four_with(first, cells.permute(0, 2, 3, 1), to_4, fine_4)
+        pixels = act(F.layer_norm(pixels, pixels.shape[-1:], norm.weight, norm.bias, norm.eps))
+        pixels = pixels.unflatten(1, (height, width, 2, 2)).permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+        pixels = self.sharpen(pixels.contiguous(memory_format=torch.channels_last))
+        # Pixels of stride 4; rows, columns and channels of the 2 x 2 pixels of stride 2 in each.
+        fine_2 = fine_2.unflatten(1, (-1, 2, 2, 2, 2)).permute(0, 6, 2, 7, 4, 3, 5, 1).flatten(1, 2).flatten(2, 3)
+        pixels = last_act(_four_with(second, pixels.permute(0, 2, 3, 1), to_2, fine_2))
+        logits = (pixels @ kernels.transpose(1, 2)).transpose(1, 2)
+        logits = logits.unflatten(2, (2 * height, 2 * width, 2, 2)).permute(0, 1, 2, 4, 3, 5)
+        return logits.reshape(len(cells), -1, 4 * height, 4 * width)
+
+
+def _four_with(layer, x, fine_layer, fine):
+    """Return what a transposed convolution makes of pixels, plus fine features: Px(HW2x2)xD.
+
+    Parameters
+    ----------
+    layer : torch.nn.ConvTranspose2d
+        Of 2 x 2 pixels and stride 2, C channels to D.
+    x : PxHxWxC torch.Tensor
+    fine_layer : torch.nn.Conv2d
+        Of one pixel, E channels to D.
+    fine : 1xHxWx2x2xE or PxHxWx2x2xE torch.Tensor
+    """
+    weight = layer.weight.permute(0, 2, 3, 1)
+    fine = F.linear(fine, fine_layer.weight[..., 0, 0], fine_layer.bias + layer.bias).flatten(3).flatten(1, 2)
+    x = x.flatten(1, 2)
+    made = torch.baddbmm(fine.expand(len(x), -1, -1), x, weight.flatten(1).expand(len(x), -1, -1))
+    return made.unflatten(-1, (4, -1)).flatten(1, 2)
 
 
 def _into_four(layer, x):

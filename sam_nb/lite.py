@@ -95,7 +95,8 @@ class LitePromptEncoder(PromptEncoder):
             Low-res logits.
         """
         sparse, dense = super().forward(points, boxes, masks)
-        return sparse, dense + self.drawn(self.draw(points, boxes, len(dense)))
+        drawn = self.draw(points, boxes, len(dense)).contiguous(memory_format=torch.channels_last)
+        return sparse, self.drawn(drawn) + dense
 
     def draw(self, points, boxes, count):
         """Return what the prompts look like as pictures, count x 3 x H x W float in [0, 1].
@@ -201,18 +202,22 @@ class LiteDecoder(MaskDecoder):
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(prompts, -1, -1), sparse_prompt_embeddings], dim=1)
         cells = self.meet(image_embeddings, dense_prompt_embeddings)
-        tokens, pixels = self.transformer(cells, image_pe.expand_as(cells), tokens)
-        pixels = self.enlarge(pixels.transpose(1, 2).reshape(cells.shape), image_embeddings)
+        tokens, mixed = self.transformer(cells, image_pe.contiguous(memory_format=torch.channels_last), tokens)
         of_masks = tokens[:, 1 : 1 + self.num_mask_tokens].unbind(1)
         kernels = [mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks, strict=True)]
-        logits = torch.einsum("pmc,pchw->pmhw", torch.stack(kernels, dim=1), pixels)
+        logits = self.read(mixed.transpose(1, 2).reshape(cells.shape), image_embeddings, torch.stack(kernels, dim=1))
         return logits, self.iou_prediction_head(tokens[:, 0])
 
     def meet(self, image_embeddings, dense_prompt_embeddings):
         """Return the cells for the transformer, PxCxHxW: the coarse features and the drawn prompts, spread about."""
-        coarse = image_embeddings[:, :CHANNELS]
         # Channels last: what convolutions on a CPU like best, and what the transformer makes its tokens of.
-        return self.spread((coarse + dense_prompt_embeddings).contiguous(memory_format=torch.channels_last))
+        coarse = image_embeddings[:, :CHANNELS].contiguous(memory_format=torch.channels_last)
+        cells = coarse + dense_prompt_embeddings
+        return self.spread(cells.contiguous(memory_format=torch.channels_last))
+
+    def read(self, cells, image_embeddings, kernels):
+        """Return logits PxMx4Hx4W: the transformer's cells PxCxHxW, enlarged, times kernels PxMx(C/8)."""
+        return torch.einsum("pmc,pchw->pmhw", kernels, self.enlarge(cells, image_embeddings))
 
     def enlarge(self, cells, image_embeddings):
         """Return the transformer's cells PxCxHxW enlarged and sharpened by the fine features, Px(C/8)x4Hx4W."""

@@ -7,8 +7,9 @@ import torch
 from segment_anything.modeling import MaskDecoder, transformer
 
 from sam_nb.attention import speed_up
-from sam_nb.decoder import Decoder, DecoderAttention, DecoderBlock
-from sam_nb.lite import build_lite
+from sam_nb.decoder import Decoder, DecoderAttention, DecoderBlock, FastLiteDecoder
+from sam_nb.lite import CHANNELS as LITE_CHANNELS
+from sam_nb.lite import LiteDecoder, build_lite
 
 CHANNELS = 32
 
@@ -67,6 +68,51 @@ def test_gradients_are_upstream_s(decoder):
             assert mine.grad is None or theirs.grad.abs().max() < 1e-4
         else:
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def lite_decoder():
+    """Return `lite`'s decoder as it is written down, with weights of which each shows in the logits."""
+    torch.manual_seed(0)
+    made = build_lite().mask_decoder
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.5)
+    return made
+
+
+def lite_prompted(pictures, count):
+    """Return what `lite`'s decoder takes about a picture of 4 x 8 cells, or about one for each prompt."""
+    torch.manual_seed(1)
+    cells = (LITE_CHANNELS, 4, 8)
+    features, dense = torch.randn(pictures, 256, 4, 8), torch.randn(count, *cells)
+    return features, torch.randn(1, *cells), torch.randn(count, 2, LITE_CHANNELS), dense
+
+
+@pytest.mark.parametrize(("pictures", "count"), [(1, 1), (1, 3), (3, 3)])
+def test_lite_s_fast_decoder_equals_the_one_written_down(lite_decoder, pictures, count):
+    given = lite_prompted(pictures, count)
+    ours = speed_up(torch.nn.ModuleList([copy.deepcopy(lite_decoder)]))[0]
+    assert type(ours) is FastLiteDecoder
+    assert type(lite_decoder) is LiteDecoder
+    with torch.no_grad():
+        expected, found = lite_decoder.predict_masks(*given), ours.predict_masks(*given)
+    assert expected[0].shape == (count, 4, 16, 32)
+    assert expected[0].std() > 0.1
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_lite_s_fast_decoder_are_the_same(lite_decoder):
+    given = lite_prompted(1, 2)
+    ours = speed_up(torch.nn.ModuleList([copy.deepcopy(lite_decoder)]))[0]
+    for model in (lite_decoder, ours):
+        model.zero_grad()
+        masks, scores = model.predict_masks(*given)
+        (masks.square().mean() + scores.square().mean()).backward()
+    for (name, mine), theirs in zip(ours.named_parameters(), lite_decoder.parameters(), strict=True):
+        if name.endswith("k_proj.bias"):  # a softmax takes no notice of it
+            continue
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(3, 500), (500, 3), (9, 500), (500, 9), (7, 7)])

@@ -192,6 +192,10 @@ class Trainer:
         for module in model.image_encoder.backbone.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval()
+        if self.device.type == "cpu":
+            for module in model.mask_decoder.spread.modules():
+                if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
+                    module.forward = _in_float32(module.forward)
 
     def train_step(self, batch):
         """Take one step.
@@ -279,7 +283,6 @@ class Trainer:
         inside = (inside[:, 0, :, None] & inside[:, 1, None, :]).float()
         # Normalised first and padded with zeros afterwards, as Sam.preprocess does.
         pixels = (batch["image"].float() - self.model.pixel_mean) / self.model.pixel_std * inside[:, None]
-        # On CPU the backward pass of depthwise convolutions is slower in bfloat16 than in float32.
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type != "cpu"):
             embeddings = self.model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
         valid = F.max_pool2d(inside[:, None], 2).view(images, side // 2, side // 2)
@@ -335,6 +338,16 @@ def _clicked(mask, truth, rng):
     """Return a corrective click; where nothing is wrong, one more click inside."""
     centre = rng.random() < 0.5
     return next_click(mask, truth, rng, centre) or next_click(np.zeros_like(truth), truth, rng, centre) or ((0, 0), -1)
+
+
+def _in_float32(forward):
+    """Return the forward pass of a depthwise convolution without autocast: bfloat16's backward pass is slow on CPU."""
+
+    def exact(x):
+        with torch.autocast("cpu", enabled=False):
+            return forward(x.float())
+
+    return exact
 
 
 def _parameter_groups(model, config):
