@@ -42,8 +42,8 @@ def main():
     many = [row for row in table("decode") if row[1] == "100"]
     everything = {row[0]: row for row in table("everything")[::-1]}
     figure, grid = plt.subplots(3, 2, figsize=(10, 6.6), layout="constrained", height_ratios=(5, 4, 4))
-    bars(grid[0, 0], "vit_b: encode a picture, s", [(row[0], float(row[1]), "sam_nb" in row[0]) for row in encode])
-    bars(grid[0, 1], "... and the memory of it, MB", [(row[0], float(row[4]), "sam_nb" in row[0]) for row in encode])
+    bars(grid[0, 0], "vit_b: encode one picture, s", [(row[0], float(row[1]), "sam_nb" in row[0]) for row in encode])
+    bars(grid[0, 1], "... and the memory of it, MB", [(row[0], float(row[6]), "sam_nb" in row[0]) for row in encode])
     bars(
         grid[1, 0],
         "from the start of a kernel to the first mask, s",

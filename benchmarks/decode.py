@@ -95,7 +95,7 @@ def main():
     measure.report("decode", columns, rows, about, arguments.write)
     rows = []
     for name in MODELS:
-        memory = [measure.peak_memory(__file__, "--memory-of", name, count) for count in MANY]
+        memory = [measure.printed_by(__file__, "--memory-of", name, count)[0] for count in MANY]
         rows.append((name, *(f"{megabytes:.0f}" for megabytes in memory)))
     print()
     about = "Peak memory of the process, MB. What grows is the answers: the low-res logits of each, 256 kB."

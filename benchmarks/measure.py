@@ -50,10 +50,10 @@ def in_turns(sides, rounds):
     return {name: statistics.median(taken[1:]) for name, taken in times.items()}, answers
 
 
-def peak_memory(*arguments):
-    """Return the peak memory, MB, that a benchmark prints last when it is started with these arguments."""
-    done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+def printed_by(*arguments):
+    """Return the numbers in the last line that a benchmark prints when it is started with these arguments, floats."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
+    return [float(number) for number in done.stdout.splitlines()[-1].split()]
 
 
 def own_peak_memory():

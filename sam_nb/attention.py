@@ -16,7 +16,7 @@ from sam_nb.lite import LiteDecoder
 from sam_nb.upstream import MaskDecoder, image_encoder, transformer
 
 BY_ROWS = {"cpu"}  # kinds of device on which attention goes by rows; others have fused kernels
-SCORES = 2**19  # attention scores computed at a time: 2 MB, which stay in a processor's cache
+SCORES = 2**21  # attention scores computed at a time: 4 or 8 MB, about what a processor's cache holds
 TOKENS = 2048  # that go through an MLP at a time: a half of them all, or the C library fetches fresh memory every time
 
 

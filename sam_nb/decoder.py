@@ -160,12 +160,13 @@ class FastLiteDecoder(LiteDecoder):
         fine_4 = fine_4.unflatten(1, (-1, 2, 2)).permute(0, 4, 5, 2, 3, 1)
         pixels = _four_with(first, cells.permute(0, 2, 3, 1), to_4, fine_4)
         pixels = act(F.layer_norm(pixels, pixels.shape[-1:], norm.weight, norm.bias, norm.eps))
-        pixels = pixels.unflatten(1, (height, width, 2, 2)).permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-        pixels = self.sharpen(pixels.contiguous(memory_format=torch.channels_last))
+        pixels = pixels.unflatten(1, (height, width, 2, 2)).permute(0, 1, 3, 2, 4, 5)
+        pixels = pixels.reshape(len(pixels), 2 * height, 2 * width, -1)
+        pixels = self.sharpen(pixels.permute(0, 3, 1, 2))
         # Pixels of stride 4; rows, columns and channels of the 2 x 2 pixels of stride 2 in each.
         fine_2 = fine_2.unflatten(1, (-1, 2, 2, 2, 2)).permute(0, 6, 2, 7, 4, 3, 5, 1).flatten(1, 2).flatten(2, 3)
         pixels = last_act(_four_with(second, pixels.permute(0, 2, 3, 1), to_2, fine_2))
-        logits = (pixels @ kernels.transpose(1, 2)).transpose(1, 2)
+        logits = kernels @ pixels.transpose(1, 2)
         logits = logits.unflatten(2, (2 * height, 2 * width, 2, 2)).permute(0, 1, 2, 4, 3, 5)
         return logits.reshape(len(cells), -1, 4 * height, 4 * width)
 
