@@ -281,9 +281,11 @@ class Sam:
         # All at once, because pieces that stay, made between larger ones that go, would leave holes in the memory.
         scores = np.empty((len(prompts), count), np.float32)
         logits = np.empty((len(prompts), count, *self.model.prompt_encoder.mask_input_size), np.float32)
+        with torch.inference_mode():
+            position = self.model.prompt_encoder.get_dense_pe()
         for start in range(0, len(prompts), most):
             chunk = slice(start, start + most)
-            made = self._decode_chunk(embedding, prompts[chunk], multimask_output)
+            made = self._decode_chunk(embedding, prompts[chunk], position, multimask_output)
             logits[chunk], scores[chunk] = (tensor.cpu().numpy() for tensor in made)
         size = embedding.original_size
         return [
@@ -291,13 +293,13 @@ class Sam:
             for pair in zip(scores, logits, strict=True)
         ]
 
-    def _decode_chunk(self, embedding, prompts, multimask_output):
+    def _decode_chunk(self, embedding, prompts, position, multimask_output):
         """Return logits PxCxhxw and predicted IoU PxC, tensors, for prompts of one kind."""
         with torch.inference_mode():
             sparse, dense = self.encode_prompts(embedding, prompts)
             return self.model.mask_decoder(
                 image_embeddings=embedding.features.to(self.device),
-                image_pe=self.model.prompt_encoder.get_dense_pe(),
+                image_pe=position,
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=dense,
                 multimask_output=multimask_output,
