@@ -46,9 +46,3 @@ def test_every_notebook_is_listed():
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
 def test_the_weights_are_those_of_the_table(name):
     assert f"{name}, {CHECKPOINTS[name].size:,} bytes | {CHECKPOINTS[name].url} |" in README
-
-
-def test_the_module_table_is_the_package():
-    modules = {path.stem for path in (ROOT / "sam_nb").glob("*.py")} - {"__init__"}
-    table = README.split("## How it is built")[1].split("## Licence")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == modules
