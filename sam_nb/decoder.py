@@ -183,14 +183,17 @@ def _four_with(layer, x, fine_layer, fine):
         Of one pixel, E channels to D.
     fine : 1xHxWx2x2xE or PxHxWx2x2xE torch.Tensor
     """
-    weight = layer.weight.permute(0, 2, 3, 1)
     fine = F.linear(fine, fine_layer.weight[..., 0, 0], fine_layer.bias + layer.bias).flatten(3).flatten(1, 2)
     x = x.flatten(1, 2)
-    made = torch.baddbmm(fine.expand(len(x), -1, -1), x, weight.flatten(1).expand(len(x), -1, -1))
+    made = torch.baddbmm(fine.expand(len(x), -1, -1), x, _four_matrices(layer).expand(len(x), -1, -1))
     return made.unflatten(-1, (4, -1)).flatten(1, 2)
 
 
 def _into_four(layer, x):
     """Return what a transposed convolution of 2 x 2 and stride 2 makes of pixels ...xC: ...x2x2xD."""
-    weight = layer.weight.permute(0, 2, 3, 1)
-    return F.linear(x, weight.flatten(1).T, layer.bias.repeat(4)).unflatten(-1, weight.shape[1:])
+    return F.linear(x, _four_matrices(layer).T, layer.bias.repeat(4)).unflatten(-1, (2, 2, -1))
+
+
+def _four_matrices(layer):
+    """Return a transposed convolution of 2 x 2 and stride 2 as one matrix, Cx(2x2xD)."""
+    return layer.weight.permute(0, 2, 3, 1).flatten(1)

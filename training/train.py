@@ -283,6 +283,7 @@ class Trainer:
         inside = (inside[:, 0, :, None] & inside[:, 1, None, :]).float()
         # Normalised first and padded with zeros afterwards, as Sam.preprocess does.
         pixels = (batch["image"].float() - self.model.pixel_mean) / self.model.pixel_std * inside[:, None]
+        # On CPU the backward pass of depthwise convolutions is slower in bfloat16 than in float32.
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type != "cpu"):
             embeddings = self.model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
         valid = F.max_pool2d(inside[:, None], 2).view(images, side // 2, side // 2)
@@ -341,7 +342,7 @@ def _clicked(mask, truth, rng):
 
 
 def _in_float32(forward):
-    """Return the forward pass of a depthwise convolution without autocast: bfloat16's backward pass is slow on CPU."""
+    """Return the forward pass of a depthwise convolution in float32, whatever autocast says."""
 
     def exact(x):
         with torch.autocast("cpu", enabled=False):
