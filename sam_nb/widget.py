@@ -108,7 +108,7 @@ class PromptCanvas(ipywidgets.VBox):
         self._resting = None  # what brings the picture in front up to date
         self.sam = sam
         self.image = load_image(image)
-        self._picture_name = str(image) if isinstance(image, str | Path) else "picture"
+        self._picture_name = Path(image).name if isinstance(image, str | Path) else "picture"
         height, width = self.image.shape[:2]
         self._truths = {"": truth} if isinstance(truth, np.ndarray) else dict(truth or {})
         for name, mask in self._truths.items():

@@ -11,6 +11,7 @@ import pytest
 from discs import Discs
 from ipycanvas import Canvas
 from ipycanvas import canvas as ipycanvas_module
+from PIL import Image
 from pycocotools.coco import COCO
 
 from sam_nb import Prompt, PromptCanvas, load_image, load_truth, segment, widget
@@ -294,6 +295,15 @@ def test_saving(canvas, tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         again.session.answer(again.session.objects[0]).mask, mask_in_coco(tmp_path / "segments")
     )
+
+
+def test_what_is_saved_names_the_picture_without_its_folder(model, tmp_path):
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "holiday.png")
+    canvas = PromptCanvas(model, tmp_path / "holiday.png", hover=False)
+    canvas.add_point(100, 80)
+    (record,) = COCO(canvas.save(tmp_path / "segments") / "coco.json").loadImgs([1])
+    canvas.close()
+    assert record["file_name"] == "holiday.png"
 
 
 def mask_in_coco(folder):
