@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 from sam_nb.lite import IMAGE_SIZE, build_lite
 from sam_nb.truth import OUTLINES, read_outlines
 from training import prompts, sources, train
+from training.average import average
 from training.data import SceneDataset
 from training.scenes import Composer
 from training.sources import material_parts
@@ -188,3 +189,14 @@ def test_hand_drawn_truth_lies_inside_its_photographs():
             corners = np.concatenate([np.array(polygon) for polygon in thing["polygons"]])
             assert (corners >= 0).all()
             assert (corners <= (entry["width"] - 1, entry["height"] - 1)).all()
+
+
+def test_average_of_weights():
+    left, right = {"a": torch.tensor([1.0, 4.0]).half()}, {"a": torch.tensor([3.0, 0.0]).half()}
+    mean = average([(left, 0.25), (right, 0.75)])
+    assert mean["a"].dtype == torch.float16
+    assert mean["a"].tolist() == [2.5, 1.0]
+    with pytest.raises(ValueError, match="add up to 1"):
+        average([(left, 0.5), (right, 0.6)])
+    with pytest.raises(ValueError, match="one architecture"):
+        average([(left, 0.5), ({"b": right["a"]}, 0.5)])

@@ -1,0 +1,49 @@
+"""Average the weights of runs that went on from each other: one command.
+
+Weights at the end of a run and weights that it began with lie in one valley of the loss, and their mean often does better on
+pictures of other kinds than either (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import safetensors.torch
+
+
+def average(shares):
+    """Return the weighted mean of weights, computed in float32, float16.
+
+    Parameters
+    ----------
+    shares : list of (dict of str to torch.Tensor, float)
+        Weights of one architecture, and how much each counts; the shares add up to 1.
+
+    Raises
+    ------
+    ValueError
+        The shares do not add up to 1, or the weights are not of one architecture.
+    """
+    total = sum(share for _, share in shares)
+    if not math.isclose(total, 1):
+        raise ValueError(f"shares must add up to 1, got {total:g}")
+    first = {name: value.shape for name, value in shares[0][0].items()}
+    if any({name: value.shape for name, value in weights.items()} != first for weights, _ in shares):
+        raise ValueError("the weights differ in names or shapes: only weights of one architecture can be averaged")
+    return {name: sum(share * weights[name].float() for weights, share in shares).half() for name in first}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="safetensors to write")
+    parser.add_argument("weights", nargs="+", help="path=share of each")
+    arguments = parser.parse_args()
+    pairs = [entry.rsplit("=", 1) for entry in arguments.weights]
+    shares = [(safetensors.torch.load_file(path), float(share)) for path, share in pairs]
+    partial = arguments.out.with_name(arguments.out.name + ".partial")
+    safetensors.torch.save_file(average(shares), partial)
+    partial.replace(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
