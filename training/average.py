@@ -1,7 +1,8 @@
 """Average the weights of runs that went on from each other: one command.
 
-Weights at the end of a run and weights that it began with lie in one valley of the loss, and their mean often does better on
-pictures of other kinds than either (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
+Weights at the end of a run and weights that it began with lie in one valley of the loss, and their mean often does
+better on pictures of other kinds than either (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv
+2109.01903).
 """
 
 import argparse
@@ -34,6 +35,7 @@ def average(shares):
 
 
 def main():
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="safetensors to write")
     parser.add_argument("weights", nargs="+", help="path=share of each")
