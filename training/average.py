@@ -11,6 +11,8 @@ from pathlib import Path
 
 import safetensors.torch
 
+from sam_nb.export import write_whole
+
 
 def average(shares):
     """Return the weighted mean of weights, computed in float32, float16.
@@ -42,9 +44,7 @@ def main():
     arguments = parser.parse_args()
     pairs = [entry.rsplit("=", 1) for entry in arguments.weights]
     shares = [(safetensors.torch.load_file(path), float(share)) for path, share in pairs]
-    partial = arguments.out.with_name(arguments.out.name + ".partial")
-    safetensors.torch.save_file(average(shares), partial)
-    partial.replace(arguments.out)
+    write_whole(arguments.out, safetensors.torch.save(average(shares)), overwrite=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from sam_nb.export import write_whole
 from sam_nb.lite import IMAGE_SIZE, build_lite
 from sam_nb.losses import prompt_loss
 from training.data import SceneDataset, quiet_worker
@@ -383,9 +384,7 @@ def export(trainer, folder):
     """Write the averaged weights as float16 `lite.safetensors`, and the configuration and step as `lite.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.half().cpu().contiguous() for name, value in trainer.average.items()}
-    partial = folder / "lite.safetensors.partial"
-    safetensors.torch.save_file(weights, partial)
-    partial.replace(folder / "lite.safetensors")
+    write_whole(folder / "lite.safetensors", safetensors.torch.save(weights), overwrite=True)
     (folder / "lite.json").write_text(json.dumps({"step": trainer.step, **asdict(trainer.config)}, indent=1) + "\n")
 
 
