@@ -36,14 +36,18 @@ def average(shares):
     return {name: sum(share * weights[name].float() for weights, share in shares).half() for name in first}
 
 
+def _path_and_share(entry):
+    path, _, share = entry.rpartition("=")
+    return path, float(share)
+
+
 def main():
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="safetensors to write")
-    parser.add_argument("weights", nargs="+", help="path=share of each")
+    parser.add_argument("weights", nargs="+", type=_path_and_share, help="path=share of each")
     arguments = parser.parse_args()
-    pairs = [entry.rsplit("=", 1) for entry in arguments.weights]
-    shares = [(safetensors.torch.load_file(path), float(share)) for path, share in pairs]
+    shares = [(safetensors.torch.load_file(path), share) for path, share in arguments.weights]
     write_whole(arguments.out, safetensors.torch.save(average(shares)), overwrite=True)
 
 
