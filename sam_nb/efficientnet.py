@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0, the backbone of `lite`: 3.4 million parameters, trained on ImageNet.
+"""EfficientNet-Lite2, the backbone of `lite`: 4.4 million parameters without its classifier, trained on ImageNet.
 
 An EfficientNet without what small devices compute badly: no squeeze-and-excitation, ReLU6 in place of SiLU (Tan and Le,
 "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019; "Lite": TensorFlow, 2020). The
-parameters are named as in timm's `tf_efficientnet_lite0`, and the features are equal to its (tests/test_lite.py). It
+parameters are named as in timm's `tf_efficientnet_lite2`, and the features are equal to its (tests/test_lite.py). It
 is written out here because importing timm takes longer than encoding ten pictures.
 """
 
@@ -12,18 +12,18 @@ from torch import nn
 STEM = 32  # channels
 STAGES = (  # blocks, kernel, stride of the first block, expansion, channels
     (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+    (3, 3, 2, 6, 24),
+    (3, 5, 2, 6, 48),
+    (4, 3, 2, 6, 88),
+    (4, 5, 1, 6, 120),
+    (5, 5, 2, 6, 208),
+    (1, 3, 1, 6, 352),
 )
 COARSE = 4  # first of the stages that may compute roughly: their features have stride 16 and 32 and no part in outlines
 OUTPUTS = {0: 2, 1: 4, 2: 8, 4: 16, 6: 32}  # stage whose outcome is a feature -> its stride
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite2(nn.Module):
     """The network without its classifier.
 
     Attributes

@@ -1,13 +1,15 @@
 """`lite`, the embedded model: SAM's prompt encoder and mask decoder behind a small convolutional image encoder.
 
 It is a `segment_anything.modeling.Sam`, so everything made for SAM (`SamPredictor`, `SamAutomaticMaskGenerator`) takes
-it as it is. What differs from Meta's vit_b: an EfficientNet-Lite0 in place of the vision transformer, 512 pixels in
-place of 1024, 128 channels in place of 256; and three things that help a small network that has seen few pictures:
+it as it is. What differs from Meta's vit_b: an EfficientNet-Lite2 in place of the vision transformer, 512 pixels in
+place of 1024, 128 channels in place of 256; and four things that help a small network that has seen few pictures:
 
 - prompts are also drawn as pictures onto the embedding (Sofiiuk et al., "Reviving iterative training with mask guidance
   for interactive segmentation", 2021), where SAM gives them to the decoder as tokens only;
 - a few convolutions let what was drawn spread to its neighbours before the transformer sees it;
-- the decoder also gets the fine features of strides 2 and 4, as in SAM 2 (Ravi et al., 2024), for sharp borders.
+- the decoder also gets the fine features of strides 2 and 4, as in SAM 2 (Ravi et al., 2024), for sharp borders;
+- the predicted IoU of a mask also depends on the features that the mask covers, and on those around it (after mask
+  scoring, Huang et al., "Mask Scoring R-CNN", 2019), where SAM reads it from one token that has seen no mask.
 
 The embedding is 256x64x64, like SAM's, and the low-res logits are 256x256.
 """
@@ -18,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.efficientnet import EfficientNetLite0
+from sam_nb.efficientnet import EfficientNetLite2
 from sam_nb.upstream import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 WEIGHTS = Path(__file__).parent / "data" / "lite.safetensors"
@@ -27,14 +29,15 @@ IMAGE_SIZE = 512  # pixels of the padded square that the encoder sees
 STRIDE = 8  # pixels per cell of the embedding
 CHANNELS = 128  # of the coarse features, the prompt tokens and the transformer
 FINE_CHANNELS = {4: 16, 2: 4}  # of the fine features, by stride
+CONTEXT_CHANNELS = 256  # of the encoder's attention at stride 32
 
 
 class LiteEncoder(nn.Module):
-    """EfficientNet-Lite0 with a feature pyramid that ends at stride 8, and fine features beside it.
+    """EfficientNet-Lite2 with a feature pyramid that ends at stride 8, and fine features beside it.
 
     Features at strides 4 to 32 are brought to `CHANNELS` by 1x1 convolutions and summed from coarse to fine (Lin et
-    al., "Feature Pyramid Networks", 2017), then smoothed by two depthwise-separable convolutions (Howard et al.,
-    "MobileNets", 2017).
+    al., "Feature Pyramid Networks", 2017), the coarsest after attention among them; then smoothed by two
+    depthwise-separable convolutions (Howard et al., "MobileNets", 2017).
 
     Predictors keep one tensor per picture, so the fine features travel in the same tensor, each block of pixels
     folded into the channels of one cell.
@@ -44,8 +47,9 @@ class LiteEncoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.backbone = EfficientNetLite0()
+        self.backbone = EfficientNetLite2()
         stride_2, *strides_4_to_32 = self.backbone.channels
+        self.context = Context(strides_4_to_32[-1])
         self.lateral = nn.ModuleList(nn.Conv2d(channels, CHANNELS, 1) for channels in strides_4_to_32)
         self.smooth = nn.Sequential(
             nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS),
@@ -68,12 +72,56 @@ class LiteEncoder(nn.Module):
         stride_4, stride_8, stride_16, stride_32 = (
             lateral(feature) for lateral, feature in zip(self.lateral, features, strict=True)
         )
-        pyramid = stride_32
+        pyramid = stride_32 + self.context(features[-1])
         for finer in (stride_16, stride_8):
             pyramid = F.interpolate(pyramid, size=finer.shape[-2:], mode="bilinear", align_corners=False) + finer
         coarse = self.smooth(pyramid + F.avg_pool2d(stride_4, 2))
         to_4, to_2 = self.fine
         return torch.cat([coarse, F.pixel_unshuffle(to_4(features[0]), 2), F.pixel_unshuffle(to_2(fine_2), 4)], 1)
+
+
+class Context(nn.Module):
+    """Attention among all cells of stride 32: what belongs together may lie far apart.
+
+    Pre-norm transformer blocks (Vaswani et al., "Attention is all you need", 2017). Where a cell lies, a depthwise
+    convolution tells (Chu et al., "Conditional positional encodings for vision transformers", 2021), so that any size
+    of picture will do. Adds nothing at first.
+    """
+
+    def __init__(self, inputs, blocks=3):
+        super().__init__()
+        self.enter = nn.Conv2d(inputs, CONTEXT_CHANNELS, 1)
+        self.place = nn.Conv2d(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 5, padding=2, groups=CONTEXT_CHANNELS)
+        self.blocks = nn.ModuleList(ContextBlock(CONTEXT_CHANNELS) for _ in range(blocks))
+        self.norm = nn.LayerNorm(CONTEXT_CHANNELS)
+        self.leave = _zero_at_first(nn.Linear(CONTEXT_CHANNELS, CHANNELS))
+
+    def forward(self, x):
+        """Return BxDxhxw from BxCxhxw."""
+        x = self.enter(x)
+        x = x + self.place(x)
+        tokens = x.flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.leave(self.norm(tokens)).transpose(1, 2).unflatten(2, x.shape[-2:])
+
+
+class ContextBlock(nn.Module):
+    """Attention with 8 heads, then an MLP, each added to its input."""
+
+    def __init__(self, channels, heads=8):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.qkv, self.proj = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+
+    def forward(self, x):
+        """Return BxNxC like x."""
+        queries, keys, values = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        x = x + self.proj(mixed.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm2(x))
 
 
 class LitePromptEncoder(PromptEncoder):
@@ -132,7 +180,7 @@ class Residual(nn.Module):
     def __init__(self, channels, kernel):
         super().__init__()
         self.near = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
-        self.mix = _nothing_at_first(channels)
+        self.mix = _zero_at_first(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x):
         """Return BxCxHxW like x."""
@@ -151,8 +199,8 @@ class Spread(nn.Module):
         self.before = Residual(channels, 7)
         self.coarse = nn.Sequential(*(Residual(channels, 7) for _ in range(3)))
         self.coarsest = nn.Sequential(*(Residual(channels, 7) for _ in range(2)))
-        self.back_to_16 = _nothing_at_first(channels)
-        self.back = _nothing_at_first(channels)
+        self.back_to_16 = _zero_at_first(nn.Conv2d(channels, channels, 1))
+        self.back = _zero_at_first(nn.Conv2d(channels, channels, 1))
         self.after = Residual(channels, 5)
 
     def forward(self, x):
@@ -163,9 +211,8 @@ class Spread(nn.Module):
         return self.after(x + _twice(self.back(coarse)))
 
 
-def _nothing_at_first(channels):
-    """Return a 1x1 convolution whose answers are zero until it has learned something."""
-    layer = nn.Conv2d(channels, channels, 1)
+def _zero_at_first(layer):
+    """Return a layer whose answers are zero until it has learned something."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
@@ -176,6 +223,42 @@ def _twice(x):
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
+class MaskScore(nn.Module):
+    """What the look of a mask says about its IoU, to be added to what SAM's IoU head says.
+
+    The mask is laid over the cells: what it covers should be of one kind, and what lies around it of another.
+    """
+
+    def __init__(self, channels):
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(3 * channels + 3, channels), nn.GELU(), _zero_at_first(nn.Linear(channels, 1))
+        )
+
+    def forward(self, tokens, logits, cells):
+        """Return PxM.
+
+        Parameters
+        ----------
+        tokens : PxMxC torch.Tensor
+            The mask tokens after the transformer.
+        logits : PxMx4Hx4W torch.Tensor
+        cells : PxCxHxW torch.Tensor
+            After the transformer.
+        """
+        # The masks are judged here, not made: nothing of this changes them.
+        inside = F.avg_pool2d(logits.detach().sigmoid(), 4)
+        around = F.max_pool2d(inside, 5, stride=1, padding=2) - inside
+        unsure = (inside * (1 - inside)).mean((2, 3))
+        seen = [tokens]
+        for weight in (inside, around):
+            total = weight.sum((2, 3))[..., None]
+            seen.append(torch.einsum("pmhw,pchw->pmc", weight, cells) / (total + 1))
+        areas = [each.mean((2, 3)) for each in (inside, around)]
+        numbers = torch.stack([area.clamp(min=1e-4).log() for area in areas] + [unsure / (areas[0] + 1e-3)], dim=-1)
+        return self.mlp(torch.cat([*seen, numbers], dim=-1))[..., 0]
+
+
 class LiteDecoder(MaskDecoder):
     """SAM's mask decoder, with convolutions before the transformer and the fine features after it."""
 
@@ -183,6 +266,7 @@ class LiteDecoder(MaskDecoder):
         super().__init__(transformer_dim=transformer_dim, **others)
         self.spread = Spread(transformer_dim)
         self.sharpen = Residual(transformer_dim // 4, 3)
+        self.mask_score = MaskScore(transformer_dim)
         self.fine = nn.ModuleList(
             nn.Conv2d(FINE_CHANNELS[stride], transformer_dim // divisor, 1) for stride, divisor in ((4, 4), (2, 8))
         )
@@ -203,10 +287,7 @@ class LiteDecoder(MaskDecoder):
         tokens = torch.cat([output_tokens.expand(prompts, -1, -1), sparse_prompt_embeddings], dim=1)
         cells = self.meet(image_embeddings, dense_prompt_embeddings)
         tokens, mixed = self.transformer(cells, image_pe.contiguous(memory_format=torch.channels_last), tokens)
-        of_masks = tokens[:, 1 : 1 + self.num_mask_tokens].unbind(1)
-        kernels = [mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks, strict=True)]
-        logits = self.read(mixed.transpose(1, 2).reshape(cells.shape), image_embeddings, torch.stack(kernels, dim=1))
-        return logits, self.iou_prediction_head(tokens[:, 0])
+        return self.finish(tokens, mixed.transpose(1, 2).reshape(cells.shape), image_embeddings)
 
     def meet(self, image_embeddings, dense_prompt_embeddings):
         """Return the cells for the transformer, PxCxHxW: the coarse features and the drawn prompts, spread about."""
@@ -214,6 +295,15 @@ class LiteDecoder(MaskDecoder):
         coarse = image_embeddings[:, :CHANNELS].contiguous(memory_format=torch.channels_last)
         cells = coarse + dense_prompt_embeddings
         return self.spread(cells.contiguous(memory_format=torch.channels_last))
+
+    def finish(self, tokens, cells, image_embeddings):
+        """Return logits Px4x4Hx4W and predicted IoU Px4 from what the transformer made of tokens and cells PxCxHxW."""
+        of_masks = tokens[:, 1 : 1 + self.num_mask_tokens]
+        kernels = [
+            mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks.unbind(1), strict=True)
+        ]
+        logits = self.read(cells, image_embeddings, torch.stack(kernels, dim=1))
+        return logits, self.iou_prediction_head(tokens[:, 0]) + self.mask_score(of_masks, logits, cells)
 
     def read(self, cells, image_embeddings, kernels):
         """Return logits PxMx4Hx4W: the transformer's cells PxCxHxW, enlarged, times kernels PxMx(C/8)."""

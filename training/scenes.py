@@ -122,7 +122,7 @@ class Composer:
             ]
             layers.append(layer)
         groups = [layers[lower][0] | layers[upper][0] for lower, upper in stacked]
-        groups = [Target("group", mask, mask) for mask in groups if _is_target(mask, SMALLEST_OBJECT)]
+        groups = [Target("group", mask, mask) for mask in groups if is_target(mask, SMALLEST_OBJECT)]
         return Scene(degrade(canvas, rng), _targets(layers) + groups)
 
     def _mosaic(self, rng):
@@ -376,15 +376,15 @@ def _overlap(lower, upper):
     return shared > 0.1 * smaller and shared < 0.7 * np.count_nonzero(lower)
 
 
-def _is_target(mask, least):
+def is_target(mask, least):
     """Tell whether a prompt can mean this: large and thick enough, and not left over in scraps."""
     if mask is None or np.count_nonzero(mask) < least:
         return False
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    if stats[1:, cv2.CC_STAT_AREA].max() < IN_ONE_PIECE * np.count_nonzero(mask):
-        return False
     left, top, right, bottom = bounding_box(mask)
     window = np.pad(mask[top:bottom, left:right].astype(np.uint8), 1)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(window)
+    if stats[1:, cv2.CC_STAT_AREA].max() < IN_ONE_PIECE * np.count_nonzero(window):
+        return False
     return cv2.distanceTransform(window, cv2.DIST_L2, 3).max() >= THINNEST
 
 
@@ -392,17 +392,17 @@ def _targets(layers):
     """List the targets of the layers, each (mask, [(part, hole or None), ...])."""
     targets = []
     for mask, parts in layers:
-        if _is_target(mask, SMALLEST_OBJECT):
+        if is_target(mask, SMALLEST_OBJECT):
             targets.append(Target("object", mask, mask))
         for part, hole in parts:
-            if not _is_target(part, SMALLEST_PART):
+            if not is_target(part, SMALLEST_PART):
                 continue
             targets.append(Target("part", part, part))
             rest = mask & ~part
-            if _is_target(rest, SMALLEST_OBJECT) and part.sum() > 0.05 * mask.sum():
+            if is_target(rest, SMALLEST_OBJECT) and part.sum() > 0.05 * mask.sum():
                 targets.append(Target("rest", rest, mask, part))
-            if _is_target(hole, SMALLEST_PART):
+            if is_target(hole, SMALLEST_PART):
                 targets.append(Target("part", hole, hole))
-                if _is_target(part & ~hole, SMALLEST_PART):
+                if is_target(part & ~hole, SMALLEST_PART):
                     targets.append(Target("rest", part & ~hole, part, hole))
     return targets

@@ -1,0 +1,365 @@
+"""Scenes from annotated photographs, beside the composed ones of `training.scenes`.
+
+A pack is a zip of JPEG or WebP images, label PNGs that number disjoint regions of each, and `manifest.json`: a list of
+photographs, each with a name and its objects; an object is the numbers of its regions, and those of every part of it.
+The first part of a name is the source (`ccp/0002`). Sources and licences: README.md here.
+
+Photographs that are held out are listed in `held_out.txt`, about a tenth of every source, whole scenes at a time
+(`python -m training.photos split`).
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import zipfile
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from sam_nb.masks import bounding_box
+from training.scenes import SMALLEST_OBJECT, SMALLEST_PART, Scene, Target, degrade, is_target, recolour
+
+HELD_OUT = Path(__file__).parent / "held_out.txt"
+HELD_OUT_SHARE = 0.10
+
+# What each photograph of these shows was taken by another person at another place: only near-duplicates go together.
+# Of all other sources, neighbours by name were taken one after the other.
+UNRELATED = {"ccp", "coco", "openimages"}
+RUN = 4  # photographs taken one after the other that stay together
+
+# How often a photograph is drawn from these; the others share the rest by the square root of their numbers, so that a
+# source that repeats itself (pipes, book spines) does not rule.
+SHARES = {"ccp": 0.18, "coco": 0.26, "openimages": 0.18, "facade": 0.16}
+
+AROUND_ONE = 0.35  # share of scenes that are cut out around one object
+SEEN = 0.3  # share of an object that a scene has to show to ask for it
+OBJECTS, PARTS = 8, 5  # looked at in a scene, and in each of its objects: of sixty book spines a few will do
+APART = 5  # pixels between objects that touch each other
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One annotated photograph.
+
+    Attributes
+    ----------
+    name : str
+        Path in the pack, without suffix.
+    objects : list of dict
+        Each with "regions", a list of int, and "parts", a list of lists of int.
+    """
+
+    name: str
+    objects: list
+
+    @property
+    def source(self):
+        """The name of the data set."""
+        return self.name.split("/")[0]
+
+
+class PhotoPack:
+    """Annotated photographs from packs.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+    split : {"train", "held_out"}
+    keep : int
+        How many photographs stay decoded in memory, about 1 MB each.
+    """
+
+    def __init__(self, paths, split, keep=0):
+        held_out = set(HELD_OUT.read_text().split())
+        self.photographs, self._packs = [], []
+        for path in paths:
+            pack = zipfile.ZipFile(path)
+            for entry in json.loads(pack.read("manifest.json")):
+                if (entry["name"] in held_out) == (split == "held_out"):
+                    self.photographs.append(Photograph(entry["name"], entry["objects"]))
+                    self._packs.append(pack)
+        self._suffixes = {pack: _suffixes(pack) for pack in set(self._packs)}
+        self.read = lru_cache(keep)(self._read) if keep else self._read
+
+    def _read(self, number):
+        """Return a photograph by its place in `photographs`: image HxWx3 uint8 RGB, labels HxW uint8 or uint16."""
+        pack, name = self._packs[number], self.photographs[number].name
+        for_image, for_labels = self._suffixes[pack]
+        image = cv2.imdecode(np.frombuffer(pack.read(name + for_image), np.uint8), cv2.IMREAD_COLOR)
+        labels = cv2.imdecode(np.frombuffer(pack.read(name + for_labels), np.uint8), cv2.IMREAD_UNCHANGED)
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels
+
+
+def _suffixes(pack):
+    """Return the suffixes of a pack's images and of its labels."""
+    found = {Path(name).suffix for name in pack.namelist()} - {".json", ".png"}
+    return found.pop(), ".png"
+
+
+class PhotoComposer:
+    """Draws scenes from photographs: crops of any size, turned over, recoloured and degraded.
+
+    Parameters
+    ----------
+    pack : PhotoPack
+    side : int
+        Length of the images' long side, pixels.
+    """
+
+    def __init__(self, pack, side):
+        self.pack = pack
+        self.side = side
+        self._by_source = defaultdict(list)
+        for number, photograph in enumerate(pack.photographs):
+            self._by_source[photograph.source].append(number)
+        weights = {name: len(numbers) ** 0.5 for name, numbers in self._by_source.items() if name not in SHARES}
+        shares = {name: share for name, share in SHARES.items() if name in self._by_source}
+        rest = (1 - sum(shares.values())) / max(1e-9, sum(weights.values()))
+        shares |= {name: rest * weight for name, weight in weights.items()}
+        self._names = sorted(shares)
+        total = sum(shares.values())
+        self._chances = [shares[name] / total for name in self._names]
+
+    def compose(self, rng):
+        """Return a `Scene` with at least one target; `rng` is the only source of chance."""
+        while True:
+            numbers = self._by_source[self._names[rng.choice(len(self._names), p=self._chances)]]
+            number = numbers[rng.integers(len(numbers))]
+            scene = self._scene(number, rng)
+            if scene is not None and scene.targets:
+                return scene
+
+    def _scene(self, number, rng):
+        image, labels = self.pack.read(number)
+        objects = self.pack.photographs[number].objects
+        window = _window(labels, objects, rng)
+        if window is None:
+            return None
+        areas = np.bincount(labels.ravel())  # of whole regions, in pixels of the photograph
+        image, labels = image[window], labels[window]
+        height, width = labels.shape
+        # Mostly the scene fills the network's input, and now and then it is smaller, as a small photograph would be.
+        scale = self.side / max(height, width) * (1 if rng.random() < 0.9 else rng.uniform(0.6, 1))
+        stretched = width * scale * np.exp(rng.normal(0, 0.05))
+        size = tuple(max(32, min(self.side, round(length))) for length in (stretched, height * scale))
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image = cv2.resize(np.ascontiguousarray(image), size, interpolation=method)
+        labels = cv2.resize(np.ascontiguousarray(labels), size, interpolation=cv2.INTER_NEAREST)
+        if rng.random() < 0.5:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        if rng.random() < 0.1:
+            turns = int(rng.integers(1, 4))
+            image, labels = np.rot90(image, turns), np.rot90(labels, turns)
+        image, labels = np.ascontiguousarray(image), np.ascontiguousarray(labels)
+        if rng.random() < 0.6:
+            image = recolour(image, rng)
+        if rng.random() < 0.5:
+            image = degrade(image.astype(np.float32), rng)
+        areas = areas * (size[0] * size[1] / (height * width))
+        return Scene(image, _targets(labels, objects, areas, rng))
+
+
+def _window(labels, objects, rng):
+    """Return what to cut out of a photograph, two slices, or None where there is nothing to see."""
+    height, width = labels.shape
+    if rng.random() < AROUND_ONE:
+        mask = _mask(labels, objects[rng.integers(len(objects))]["regions"])
+        if np.count_nonzero(mask) < 50:
+            return None
+        left, top, right, bottom = bounding_box(mask)
+        margins = np.exp(rng.uniform(np.log(0.02), np.log(1.2), 4)) * np.tile([right - left, bottom - top], 2)
+        left, top = int(max(0, left - margins[0])), int(max(0, top - margins[1]))
+        right, bottom = int(min(width, right + margins[2])), int(min(height, bottom + margins[3]))
+    else:
+        share = rng.uniform(0.45, 1) ** 0.5
+        columns, rows = (int(length * share * rng.uniform(0.85, 1)) for length in (width, height))
+        left, top = rng.integers(width - columns + 1), rng.integers(height - rows + 1)
+        right, bottom = left + columns, top + rows
+    if min(right - left, bottom - top) < 64:
+        return None
+    return slice(top, bottom), slice(left, right)
+
+
+def _mask(labels, regions):
+    """Return where labels, HxW, have one of these numbers, HxW bool."""
+    table = np.zeros(np.iinfo(labels.dtype).max + 1, bool)
+    table[regions] = True
+    return table[labels]
+
+
+def _targets(labels, objects, areas, rng):
+    """List what a prompt may mean: objects, their parts, what is left of them without a part, two that touch."""
+    targets, wholes = [], []
+    for one in (objects[number] for number in rng.permutation(len(objects))[:OBJECTS]):
+        whole = _mask(labels, one["regions"])
+        known = [number for number in one["regions"] if number < len(areas)]
+        if np.count_nonzero(whole) < SEEN * areas[known].sum() or not is_target(whole, SMALLEST_OBJECT):
+            continue
+        targets.append(Target("object", whole, whole))
+        wholes.append(whole)
+        for regions in (one["parts"][number] for number in rng.permutation(len(one["parts"]))[:PARTS]):
+            targets += _part_targets(_mask(labels, regions), whole, rng)
+    return targets + _group_targets(wholes)
+
+
+def _part_targets(part, whole, rng):
+    """List the connected components of a part that a prompt may mean, and what is left without each."""
+    targets = []
+    area, of_whole = np.count_nonzero(part), np.count_nonzero(whole)
+    count, components, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8))
+    for number in range(1, count):
+        size = stats[number, cv2.CC_STAT_AREA]
+        if size < SMALLEST_PART or size > 0.9 * of_whole:
+            continue
+        piece = components == number
+        # A sleeve of two: which of them belongs to the other is known to the annotator alone.
+        if (count > 2 and size < 0.85 * area and rng.random() < 0.5) or not is_target(piece, SMALLEST_PART):
+            continue
+        targets.append(Target("part", piece, piece))
+        rest = whole & ~piece
+        if size > 0.05 * of_whole and is_target(rest, SMALLEST_OBJECT):
+            targets.append(Target("rest", rest, whole, piece))
+    return targets
+
+
+def _group_targets(wholes):
+    """List pairs of objects that touch each other, at most three."""
+    groups = []
+    near = np.ones((APART, APART), np.uint8)
+    for number, mask in enumerate(wholes[:4]):
+        grown = cv2.dilate(mask.astype(np.uint8), near) > 0
+        for other in wholes[number + 1 : 4]:
+            if (grown & other).any() and is_target(mask | other, SMALLEST_OBJECT):
+                groups.append(Target("group", mask | other, mask | other))
+    return groups[:3]
+
+
+class Mixed:
+    """Scenes of photographs with one probability, composed ones with the other: as `training.scenes.Composer`.
+
+    Parameters
+    ----------
+    photographs : PhotoComposer
+    composed : training.scenes.Composer
+    share : float
+        Of the photographs.
+    """
+
+    def __init__(self, photographs, composed, share):
+        self.photographs, self.composed, self.share = photographs, composed, share
+
+    def compose(self, rng):
+        """Return a `Scene` with at least one target; `rng` is the only source of chance."""
+        return (self.photographs if rng.random() < self.share else self.composed).compose(rng)
+
+
+def split(paths):
+    """Return the names of the photographs to hold out: about a tenth of every source, whole scenes at a time.
+
+    A scene is what was taken at one place, or looks alike: photographs of one run of neighbours by name, pieces of one
+    photograph, and near-duplicates wherever they are. A source that is one scene (`tools`) is trained on whole.
+    """
+    looks = defaultdict(dict)
+    for path in paths:
+        with zipfile.ZipFile(path) as pack:
+            suffix = _suffixes(pack)[0]
+            for entry in tqdm(json.loads(pack.read("manifest.json")), desc=Path(path).name):
+                image = cv2.imdecode(np.frombuffer(pack.read(entry["name"] + suffix), np.uint8), cv2.IMREAD_COLOR)
+                looks[entry["name"].split("/")[0]][entry["name"]] = _look(image)
+    held_out = []
+    for source, of_source in sorted(looks.items()):
+        wanted = max(1, round(HELD_OUT_SHARE * len(of_source)))
+        scenes = sorted(_scenes(source, of_source), key=lambda names: hashlib.sha256(min(names).encode()).hexdigest())
+        chosen = []
+        for names in scenes:
+            if len(chosen) + len(names) <= max(1.3 * wanted, wanted + 1):
+                chosen += names
+            if len(chosen) >= wanted:
+                break
+        held_out += chosen
+    return sorted(held_out)
+
+
+def _look(image):
+    """Return what near-duplicates have in common: a small grey image and a histogram of colours, each of length 1."""
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (16, 16), interpolation=cv2.INTER_AREA).ravel()
+    grey = grey - grey.mean()
+    colours = np.sqrt(cv2.calcHist([image], [0, 1, 2], None, [6, 6, 6], [0, 256] * 3).ravel())
+    return grey / (np.linalg.norm(grey) + 1e-6), colours / np.linalg.norm(colours)
+
+
+def _scenes(source, looks):
+    """Group the photographs of a source, a dict of name to `_look`: a list of lists of names."""
+    names = sorted(looks)
+    grey, colours = (np.array([looks[name][part] for name in names]) for part in (0, 1))
+    shape, colour = grey @ grey.T, colours @ colours.T
+    same = (shape > 0.8) & (colour > 0.9)
+    stems = [re.sub(r"(_scaled_\d+|_[TBLRM]{1,2})(_png)?_jpg$", "", name) for name in names]
+    same |= np.array(stems)[:, None] == np.array(stems)
+    if source not in UNRELATED:
+        runs = np.arange(len(names)) // RUN
+        same |= runs[:, None] == runs
+        apart = np.abs(np.subtract.outer(np.arange(len(names)), np.arange(len(names))))
+        same |= (apart == 1) & (shape > 0.5) & (colour > 0.85)
+    else:
+        same &= shape > 0.8
+    group = np.arange(len(names))
+    for one, other in zip(*np.nonzero(np.triu(same, 1)), strict=True):
+        group[group == group[other]] = group[one]
+    return [[names[number] for number in np.nonzero(group == each)[0]] for each in np.unique(group)]
+
+
+def shrink(paths, target, side, quality):
+    """Write the photographs that are trained on into one smaller pack, to be carried to another machine as one file.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+    target : pathlib.Path
+    side : int
+        Long side that is kept, pixels.
+    quality : int
+        Of the WebP images, 1 to 100.
+    """
+    pack, manifest = PhotoPack(paths, "train"), []
+    with zipfile.ZipFile(target, "w") as out:
+        for number, photograph in enumerate(tqdm(pack.photographs)):
+            image, labels = pack.read(number)
+            scale = min(1, side / max(labels.shape))
+            size = tuple(round(length * scale) for length in labels.shape[::-1])
+            image = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), size, interpolation=cv2.INTER_AREA)
+            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+            image = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
+            labels = cv2.imencode(".png", labels, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
+            out.writestr(photograph.name + ".webp", image.tobytes())
+            out.writestr(photograph.name + ".png", labels.tobytes())
+            manifest.append({"name": photograph.name, "objects": photograph.objects})
+        out.writestr("manifest.json", json.dumps(manifest))
+
+
+def main():
+    """Split or shrink packs: the command `python -m training.photos`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("split", help="choose what is held out, and write held_out.txt")
+    small = commands.add_parser("shrink", help="write what is trained on into one smaller pack")
+    small.add_argument("--out", type=Path, required=True)
+    small.add_argument("--side", type=int, default=512)
+    small.add_argument("--quality", type=int, default=50)
+    for command in commands.choices.values():
+        command.add_argument("packs", nargs="+", type=Path)
+    arguments = parser.parse_args()
+    if arguments.command == "split":
+        HELD_OUT.write_text("".join(f"{name}\n" for name in split(arguments.packs)))
+    else:
+        shrink(arguments.packs, arguments.out, arguments.side, arguments.quality)
+
+
+if __name__ == "__main__":
+    main()
