@@ -299,9 +299,7 @@ class LiteDecoder(MaskDecoder):
     def finish(self, tokens, cells, image_embeddings):
         """Return logits Px4x4Hx4W and predicted IoU Px4 from what the transformer made of tokens and cells PxCxHxW."""
         of_masks = tokens[:, 1 : 1 + self.num_mask_tokens]
-        kernels = [
-            mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks.unbind(1), strict=True)
-        ]
+        kernels = [mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks.unbind(1), strict=True)]
         logits = self.read(cells, image_embeddings, torch.stack(kernels, dim=1))
         return logits, self.iou_prediction_head(tokens[:, 0]) + self.mask_score(of_masks, logits, cells)
 

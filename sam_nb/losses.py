@@ -60,8 +60,8 @@ def prompt_loss(logits, predicted, truth, valid, ambiguous):
         The predicted IoU.
     truth, valid : PxHxW torch.Tensor of float32
         As in `mask_loss`.
-    ambiguous : bool
-        Whether these are first prompts of a single point or a single box.
+    ambiguous : bool, or P torch.Tensor of bool
+        Whether these, or which of them, are first prompts of a single point or a single box.
 
     Returns
     -------
@@ -69,9 +69,9 @@ def prompt_loss(logits, predicted, truth, valid, ambiguous):
     """
     with torch.no_grad():
         found = true_iou(logits, truth, valid)
-    if ambiguous:
-        each = mask_loss(logits, truth, valid)
-        loss = each[:, 0] + each[:, 1:].min(1).values
-    else:
-        loss = mask_loss(logits[:, :1], truth, valid)[:, 0]
+    loss = mask_loss(logits[:, :1], truth, valid)[:, 0]
+    rows = torch.nonzero(torch.as_tensor(ambiguous, device=logits.device).expand(len(logits)))[:, 0]
+    if len(rows):
+        of_three = mask_loss(logits[rows, 1:], truth[rows], valid[rows])
+        loss = loss.index_add(0, rows, of_three.min(1).values)
     return loss + (predicted - found).square().mean(1), found

@@ -6,7 +6,6 @@ import torch
 from torch.utils.data import Dataset
 
 from training.prompts import first_prompt
-from training.scenes import Composer
 
 MOST_POINTS = 3  # of a first prompt
 
@@ -16,9 +15,9 @@ class SceneDataset(Dataset):
 
     Parameters
     ----------
-    pack : training.sources.SourcePack
+    composer : training.scenes.Composer, training.photos.PhotoComposer or training.photos.Mixed
     side : int
-        The network's input size, pixels. Low-res masks are half of it.
+        The network's input size, pixels, and the composer's. Low-res masks are half of it.
     prompts : int
         Prompts per scene.
     seed : int
@@ -26,8 +25,8 @@ class SceneDataset(Dataset):
         How many samples there are.
     """
 
-    def __init__(self, pack, side, prompts, seed, length):
-        self.composer = Composer(pack, side)
+    def __init__(self, composer, side, prompts, seed, length):
+        self.composer = composer
         self.side = side
         self.prompts = prompts
         self.seed = seed
@@ -41,7 +40,7 @@ class SceneDataset(Dataset):
 
         image : 3xSxS uint8, zeros at the right and bottom; size : 2 int64, height and width of what is not padding;
         truth : Nx(S/2)x(S/2) uint8; points : Nx3x2 float32; labels : Nx3 float32, -1 where there is no point;
-        boxes : Nx4 float32, zeros where there is none; kind : N int64, 2 x the number of points + 1 if there is a box.
+        boxes : Nx4 float32, zeros where there is none.
         """
         rng = np.random.default_rng([self.seed, index])
         scene = self.composer.compose(rng)
@@ -55,7 +54,6 @@ class SceneDataset(Dataset):
         points = np.zeros((self.prompts, MOST_POINTS, 2), np.float32)
         labels = np.full((self.prompts, MOST_POINTS), -1, np.float32)
         boxes = np.zeros((self.prompts, 4), np.float32)
-        kind = np.zeros(self.prompts, np.int64)
         for row, target in enumerate(targets):
             padded = np.zeros((self.side, self.side), np.uint8)
             padded[:height, :width] = target.mask * np.uint8(255)
@@ -65,9 +63,8 @@ class SceneDataset(Dataset):
             points[row, :count], labels[row, :count] = prompt.points, prompt.labels
             if prompt.box is not None:
                 boxes[row] = prompt.box
-            kind[row] = 2 * count + (prompt.box is not None)
         arrays = {"image": image, "size": np.array([height, width]), "truth": truth, "points": points}
-        arrays |= {"labels": labels, "boxes": boxes, "kind": kind}
+        arrays |= {"labels": labels, "boxes": boxes}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 

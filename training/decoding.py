@@ -1,0 +1,164 @@
+"""All prompts of a training step in one decoder call, whatever their kinds.
+
+`segment_anything`'s decoder takes prompts of one kind at a time: as many points each, all or none with a box. Here
+every prompt gets the same number of tokens, and nothing attends to those that stand for nothing. A prompt's masks are
+the same as if it were decoded alone (tests/test_training.py).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """P prompts about B images.
+
+    Attributes
+    ----------
+    owner : P int64
+        Row of each prompt's image.
+    points : PxKx2 float32
+        (x, y) in pixels of the padded square.
+    labels : PxK float32
+        1 foreground, 0 background, -1 no point.
+    boxes : Px4 float32
+        Zeros where there is none.
+    has_box : P bool
+    mask_input : Px1xhxw float32, or None
+        Low-res logits.
+    has_mask : P bool
+        Which prompts get theirs.
+    """
+
+    owner: torch.Tensor
+    points: torch.Tensor
+    labels: torch.Tensor
+    boxes: torch.Tensor
+    has_box: torch.Tensor
+    mask_input: torch.Tensor | None
+    has_mask: torch.Tensor
+
+    @property
+    def is_ambiguous(self):
+        """P bool: one point or one box, and nothing else."""
+        return ((self.labels >= 0).sum(1) + self.has_box == 1) & ~self.has_mask
+
+    def corrected(self, points, labels, mask_input, has_mask):
+        """Return the prompts with one click more, points Px2 and labels P, and with low-res logits Px1xhxw."""
+        return replace(
+            self,
+            points=torch.cat([self.points, points[:, None]], 1),
+            labels=torch.cat([self.labels, labels[:, None]], 1),
+            mask_input=mask_input,
+            has_mask=has_mask,
+        )
+
+
+def first_prompts(batch):
+    """Return the `PromptBatch` of a step's samples (`training.data.SceneDataset`, stacked)."""
+    images, each = batch["labels"].shape[:2]
+    owner = torch.arange(images, device=batch["labels"].device).repeat_interleave(each)
+    boxes = batch["boxes"].flatten(0, 1)
+    return PromptBatch(
+        owner=owner,
+        points=batch["points"].flatten(0, 1),
+        labels=batch["labels"].flatten(0, 1),
+        boxes=boxes,
+        has_box=boxes.any(1),
+        mask_input=None,
+        has_mask=torch.zeros_like(owner, dtype=torch.bool),
+    )
+
+
+def embed(encoder, prompts):
+    """Return what `LitePromptEncoder.forward` makes of each prompt by itself, padded to one length.
+
+    Parameters
+    ----------
+    encoder : sam_nb.lite.LitePromptEncoder
+    prompts : PromptBatch
+
+    Returns
+    -------
+    sparse : PxNxC torch.Tensor of float32
+        Tokens of the points, of the one that SAM adds where there is no box, and of the box's corners.
+    present : PxN torch.Tensor of bool
+        Which of them stand for something.
+    dense : PxCxHxW torch.Tensor of float32
+    """
+    labels, has_box = prompts.labels, prompts.has_box
+    size = encoder.input_image_size
+    points = encoder.pe_layer.forward_with_coords(prompts.points + 0.5, size)
+    kinds = torch.stack([layer.weight[0] for layer in encoder.point_embeddings])
+    points = points + kinds[labels.clamp(min=0).long()]
+    nothing = encoder.not_a_point_embed.weight.expand(len(labels), 1, -1)
+    corners = encoder.pe_layer.forward_with_coords(prompts.boxes.reshape(-1, 2, 2) + 0.5, size) + kinds[2:]
+    sparse = torch.cat([points, nothing, corners], 1)
+    present = torch.cat([labels >= 0, ~has_box[:, None], has_box[:, None].expand(-1, 2)], 1)
+    dense = encoder.no_mask_embed.weight[..., None, None]
+    if prompts.mask_input is not None:
+        masks = encoder.mask_downscaling(prompts.mask_input)
+        dense = torch.where(prompts.has_mask[:, None, None, None], masks, dense)
+    drawn = encoder.draw((prompts.points, labels), prompts.boxes, len(labels))
+    return sparse, present, dense + encoder.drawn(drawn.contiguous(memory_format=torch.channels_last))
+
+
+def decode(model, embeddings, prompts):
+    """Return logits Px4xhxw and predicted IoU Px4, float32, of all four mask tokens.
+
+    Parameters
+    ----------
+    model : segment_anything.modeling.Sam
+        `lite`.
+    embeddings : BxCxHxW torch.Tensor
+        Of all images of the step.
+    prompts : PromptBatch
+    """
+    kind = embeddings.device.type
+    # The positional encoding of a coordinate needs float32: bfloat16 would round it to a few pixels.
+    with torch.autocast(kind, enabled=False):
+        sparse, present, dense = embed(model.prompt_encoder, prompts)
+        position = model.prompt_encoder.get_dense_pe()
+    with torch.autocast(kind, dtype=torch.bfloat16):
+        decoder = model.mask_decoder
+        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], 1)
+        present = F.pad(present, (len(output_tokens), 0), value=True)
+        features = embeddings[prompts.owner]
+        cells = decoder.meet(features, dense)
+        tokens, mixed = _two_way(decoder.transformer, cells, position, tokens, present)
+        logits, predicted = decoder.finish(tokens, mixed, features)
+    return logits.float(), predicted.float()
+
+
+def _two_way(transformer, cells, position, tokens, present):
+    """Return what `TwoWayTransformer.forward` returns, cells as PxCxHxW; tokens that are not present change nothing."""
+    shape = cells.shape
+    cells, position = cells.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2)
+    place, keys = tokens, present[:, None, None]
+    for layer in transformer.layers:
+        if layer.skip_first_layer_pe:
+            tokens = layer.norm1(_attend(layer.self_attn, tokens, tokens, tokens, keys))
+        else:
+            asking = tokens + place
+            tokens = layer.norm1(tokens + _attend(layer.self_attn, asking, asking, tokens, keys))
+        placed = cells + position
+        tokens = layer.norm2(tokens + _attend(layer.cross_attn_token_to_image, tokens + place, placed, cells))
+        tokens = layer.norm3(tokens + layer.mlp(tokens))
+        told = _attend(layer.cross_attn_image_to_token, placed, tokens + place, tokens, keys)
+        cells = layer.norm4(cells + told)
+    asked = _attend(transformer.final_attn_token_to_image, tokens + place, cells + position, cells)
+    tokens = transformer.norm_final_attn(tokens + asked)
+    return tokens, cells.transpose(1, 2).reshape(shape)
+
+
+def _attend(attention, q, k, v, mask=None):
+    """Return what `segment_anything.modeling.transformer.Attention` returns, some keys left out by a mask Px1x1xM."""
+    q, k, v = (
+        project(x).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        for project, x in ((attention.q_proj, q), (attention.k_proj, k), (attention.v_proj, v))
+    )
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return attention.out_proj(mixed.transpose(1, 2).flatten(2))

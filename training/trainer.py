@@ -1,0 +1,319 @@
+"""A network in training: one step, its schedule, and a state from which it goes on exactly."""
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, fields, replace
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+from sam_nb.decoder import FastLiteDecoder
+from sam_nb.lite import IMAGE_SIZE
+from sam_nb.losses import prompt_loss
+from training.corrections import next_clicks
+from training.decoding import decode, first_prompts
+
+
+@dataclass(frozen=True)
+class Config:
+    """What decides the outcome of a run; saved beside the weights.
+
+    Attributes
+    ----------
+    steps : int
+        Length of the whole run; so long that it is decided later by `Trainer.finish`, unless given.
+    decay_from : int
+        Step from which the rates fall to zero, linearly, until the run ends; before, they are constant.
+    side : int
+        Pixels of the padded square.
+    images, prompts : int
+        Per step, and per image.
+    photographs : float
+        Share of the scenes that are photographs; the others are composed.
+    rounds : tuple of float
+        How likely a step has 1, 2, 3 ... rounds: the first prompt, then one corrective click each.
+    rate, backbone_rate : float
+        Learning rates of everything else and of the pretrained backbone.
+    frozen : int
+        How many of the backbone's first stages stay as they are: its stem and those stages cost half of a step on CPU.
+    warmup : int
+        Steps over which the rates rise.
+    weight_decay : float
+        Of AdamW, on matrices and kernels only.
+    average : float
+        Decay of the moving average of the weights, which is what is exported.
+    feedback : float
+        How likely the last logits come back as mask prompt; the rest learns to do without.
+    still : float
+        How likely a later round adds no click and only refines the logits.
+    seed : int
+    """
+
+    steps: int = 1_000_000
+    decay_from: int = 1_000_000
+    side: int = IMAGE_SIZE
+    images: int = 4
+    prompts: int = 3
+    photographs: float = 0.75
+    rounds: tuple = (0.5, 0.3, 0.2)
+    rate: float = 4e-4
+    backbone_rate: float = 1e-4
+    frozen: int = 0
+    warmup: int = 200
+    weight_decay: float = 0.01
+    average: float = 0.999
+    feedback: float = 0.8
+    still: float = 0.1
+    seed: int = 0
+
+
+class Trainer:
+    """A network in training.
+
+    Parameters
+    ----------
+    config : Config
+    model : segment_anything.modeling.Sam
+        `lite`, already on its device.
+    """
+
+    def __init__(self, config, model):
+        self.config = config
+        self.model = model
+        self.device = next(model.parameters()).device
+        self.step = 0
+        self.average = {name: value.clone() for name, value in model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(_parameter_groups(model, config), fused=self.device.type == "cuda")
+        self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if config.frozen:
+            backbone = model.image_encoder.backbone
+            for module in (backbone.conv_stem, backbone.bn1, *backbone.blocks[: config.frozen]):
+                module.requires_grad_(False)
+        model.mask_decoder.__class__ = FastLiteDecoder
+        model.train()
+        # Batches are small: BatchNorm keeps ImageNet's statistics, and its scale and shift are trained.
+        for module in model.image_encoder.backbone.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        for module in model.modules() if self.device.type in DEPTHWISE else ():
+            if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
+                module.forward = DEPTHWISE[self.device.type](module.forward)
+
+    def train_step(self, batch):
+        """Take one step.
+
+        Parameters
+        ----------
+        batch : dict of torch.Tensor
+            Samples of `SceneDataset`, stacked.
+
+        Returns
+        -------
+        dict of torch.Tensor
+            The step's loss, IoU by kind of prompt and round, and others; each 2 float64, a sum and a count.
+        """
+        config, model = self.config, self.model
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * self._rate()
+        # All processes draw the same rounds, and each its own clicks.
+        rng = np.random.default_rng([config.seed, self.step, 1])
+        rounds = 1 + rng.choice(len(config.rounds), p=np.array(config.rounds) / sum(config.rounds))
+        generator = torch.Generator(self.device)
+        generator.manual_seed(int(np.random.default_rng([config.seed, self.step, 2, self.rank]).integers(2**62)))
+        batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        embeddings, valid = self._encode(batch)
+        # Every round is followed by its own backward pass, which frees its memory; the gradients gather in `leaf` and
+        # go through the encoder once.
+        leaf = embeddings.detach().requires_grad_()
+        metrics = {}
+        prompts, truth = first_prompts(batch), batch["truth"].flatten(0, 1).float()
+        valid = valid[prompts.owner]
+        for number in range(rounds):
+            ambiguous = prompts.is_ambiguous if number == 0 else torch.zeros_like(prompts.has_box)
+            logits, predicted = decode(model, leaf, prompts)
+            loss, found = prompt_loss(logits, predicted, truth, valid, ambiguous)
+            (loss.mean() / rounds).backward()
+            logits, predicted, found = logits.detach(), predicted.detach(), found.detach()
+            _note(metrics, prompts, number, ambiguous=ambiguous, loss=loss.detach(), predicted=predicted, found=found)
+            if number + 1 < rounds:
+                # As a user would: the best-scored of three masks after one ambiguous prompt, else the single mask.
+                best = torch.where(ambiguous, 1 + predicted[:, 1:].argmax(1), 0)
+                chosen = logits[torch.arange(len(best), device=self.device), best]
+                prompts = self._correct(prompts, chosen, truth > 0, valid > 0, generator)
+        embeddings.backward(leaf.grad)
+        if self.processes > 1:
+            self._share_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._update_average()
+        return metrics
+
+    def finish(self, steps):
+        """Begin the final decay, if it has not begun: the rates fall to zero over so many steps, and the run ends."""
+        if self.config.decay_from < Config.decay_from:
+            return
+        self.config = replace(self.config, decay_from=self.step, steps=self.step + steps)
+
+    def agree(self, stop):
+        """Tell whether any process wants to stop, so that all of them do it after the same step."""
+        if self.processes == 1:
+            return stop
+        wish = torch.tensor([float(stop)], device=self.device)
+        dist.all_reduce(wish)
+        return bool(wish.item())
+
+    def state(self):
+        """Return everything that a resumed run needs, a dict for `torch.save`."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "config": asdict(self.config),
+        }
+
+    def restore(self, state):
+        """Continue from what `state` returned, on whatever device; a final decay that had begun goes on."""
+        self.model.load_state_dict(state["model"])
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        # Rates and weight decay are the new configuration's, not the checkpoint's.
+        for group, fresh in zip(self.optimizer.param_groups, _parameter_groups(self.model, self.config), strict=True):
+            group |= {name: value for name, value in fresh.items() if name != "params"}
+            group["fused"] = self.device.type == "cuda"
+        self.step = state["step"]
+        if state["config"]["decay_from"] < Config.decay_from:
+            begun = {name: state["config"][name] for name in ("decay_from", "steps")}
+            self.config = replace(self.config, **begun)
+
+    def _encode(self, batch):
+        """Return embeddings Bx256xHxW float32, and which low-res pixels are image, BxhxW float32."""
+        images, side = len(batch["image"]), batch["image"].shape[-1]
+        inside = torch.arange(side, device=self.device) < batch["size"][..., None]  # B x (height, width) x side
+        inside = (inside[:, 0, :, None] & inside[:, 1, None, :]).float()
+        # Normalised first and padded with zeros afterwards, as Sam.preprocess does.
+        pixels = (batch["image"].float() - self.model.pixel_mean) / self.model.pixel_std * inside[:, None]
+        # On CPU the backward pass of depthwise convolutions is slower in bfloat16 than in float32.
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type != "cpu"):
+            embeddings = self.model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
+        valid = F.max_pool2d(inside[:, None], 2).view(images, side // 2, side // 2)
+        return embeddings.float().contiguous(), valid
+
+    def _correct(self, prompts, logits, truths, valid, generator):
+        """Return the prompts with a click more each, and mostly the logits PxHxW as mask prompt."""
+        points, labels = next_clicks((logits > 0) & valid, truths & valid, generator)
+        chance = torch.rand(2, len(labels), generator=generator, device=self.device)
+        has_mask = chance[0] < self.config.feedback
+        labels = torch.where((chance[1] < self.config.still) & has_mask, -1.0, labels)
+        # A low-res pixel covers 2 x 2 pixels of the network's input.
+        return prompts.corrected(2 * points + 0.5, labels, logits[:, None], has_mask)
+
+    def _share_gradients(self):
+        """Replace every gradient by its mean over all processes."""
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            # What this process's prompts did not need may have been used by another's.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in trained]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= self.processes
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+    def _rate(self):
+        """Return the share of the full learning rates at this step."""
+        config = self.config
+        rise = min(1.0, (self.step + 1) / config.warmup)
+        if self.step < config.decay_from:
+            return rise
+        return rise * max(0.0, (config.steps - self.step) / (config.steps - config.decay_from))
+
+    @torch.no_grad()
+    def _update_average(self):
+        # Early on the average forgets faster, so that it does not remember the start.
+        keep = min(self.config.average, (1 + self.step) / (10 + self.step))
+        state = self.model.state_dict()
+        names = [name for name, value in state.items() if value.dtype.is_floating_point]
+        torch._foreach_lerp_([self.average[name] for name in names], [state[name] for name in names], 1 - keep)
+
+
+def means(metrics):
+    """Return the means of what several steps noted, a dict of str to float.
+
+    Parameters
+    ----------
+    metrics : list of dict
+        From `Trainer.train_step`.
+    """
+    totals = defaultdict(lambda: torch.zeros(2, dtype=torch.float64))
+    for step in metrics:
+        for name, value in step.items():
+            totals[name] += value.cpu()
+    return {name: float(total[0] / total[1]) for name, total in sorted(totals.items()) if total[1] > 0}
+
+
+def config_of(values):
+    """Return the `Config` of a dict that may hold more, a command line's for instance."""
+    chosen = {field.name: values[field.name] for field in fields(Config)}
+    return Config(**chosen | {"rounds": tuple(chosen["rounds"])})
+
+
+def _in_float32(forward):
+    """Return the forward pass of a depthwise convolution in float32, whatever autocast says."""
+
+    def exact(x):
+        with torch.autocast("cpu", enabled=False):
+            return forward(x.float())
+
+    return exact
+
+
+def _in_rows(forward):
+    """Return the forward pass of a depthwise convolution on channels that lie one after the other."""
+
+    def in_rows(x):
+        return forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+
+    return in_rows
+
+
+# How depthwise convolutions are computed fastest, backward pass included.
+DEPTHWISE = {"cpu": _in_float32, "cuda": _in_rows}
+
+
+def _parameter_groups(model, config):
+    """Return AdamW's groups: backbone or not, decayed or not."""
+    groups = {}
+    for name, parameter in model.named_parameters():
+        backbone, matrix = name.startswith("image_encoder.backbone"), parameter.ndim > 1
+        rate = config.backbone_rate if backbone else config.rate
+        decay = config.weight_decay if matrix else 0.0
+        fresh = {"params": [], "lr": rate, "base_lr": rate, "weight_decay": decay}
+        groups.setdefault((backbone, matrix), fresh)["params"].append(parameter)
+    return list(groups.values())
+
+
+def _note(metrics, prompts, number, *, ambiguous, loss, predicted, found):
+    """Add a round's results to the step's metrics."""
+
+    def note(name, values, which=None):
+        which = torch.ones_like(values) if which is None else which
+        total = torch.stack([(values * which).sum(dtype=torch.float64), which.sum(dtype=torch.float64)])
+        metrics[name] = metrics.get(name, 0) + total
+
+    note("loss", loss)
+    note("iou_error", (predicted - found).abs().mean(1))
+    if number > 0:
+        note(f"click_{number}", found[:, 0])
+        return
+    point, box = ambiguous & ~prompts.has_box, ambiguous & prompts.has_box
+    note("point", found.gather(1, 1 + predicted[:, 1:].argmax(1, keepdim=True))[:, 0], point)
+    note("point_oracle", found[:, 1:].max(1).values, point)
+    note("box", found[:, 0], box)
+    note("several", found[:, 0], ~ambiguous)
