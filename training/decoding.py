@@ -45,26 +45,30 @@ class PromptBatch:
         """P bool: one point or one box, and nothing else."""
         return ((self.labels >= 0).sum(1) + self.has_box == 1) & ~self.has_mask
 
-    def corrected(self, points, labels, mask_input, has_mask):
+    def corrected(self, slot, points, labels, mask_input, has_mask):
         """Return the prompts with one click more, points Px2 and labels P, and with low-res logits Px1xhxw."""
-        return replace(
-            self,
-            points=torch.cat([self.points, points[:, None]], 1),
-            labels=torch.cat([self.labels, labels[:, None]], 1),
-            mask_input=mask_input,
-            has_mask=has_mask,
-        )
+        all_points, all_labels = self.points.clone(), self.labels.clone()
+        all_points[:, slot], all_labels[:, slot] = points, labels
+        return replace(self, points=all_points, labels=all_labels, mask_input=mask_input, has_mask=has_mask)
 
 
-def first_prompts(batch):
-    """Return the `PromptBatch` of a step's samples (`training.data.SceneDataset`, stacked)."""
+def first_prompts(batch, spare=0):
+    """Return the `PromptBatch` of a step's samples.
+
+    Parameters
+    ----------
+    batch : dict of torch.Tensor
+        Of `training.data.SceneDataset`, stacked.
+    spare : int
+        How many clicks may follow. Room for them is made at once: the shapes stay the same, as compilers like it.
+    """
     images, each = batch["labels"].shape[:2]
     owner = torch.arange(images, device=batch["labels"].device).repeat_interleave(each)
     boxes = batch["boxes"].flatten(0, 1)
     return PromptBatch(
         owner=owner,
-        points=batch["points"].flatten(0, 1),
-        labels=batch["labels"].flatten(0, 1),
+        points=F.pad(batch["points"].flatten(0, 1), (0, 0, 0, spare)),
+        labels=F.pad(batch["labels"].flatten(0, 1), (0, spare), value=-1.0),
         boxes=boxes,
         has_box=boxes.any(1),
         mask_input=None,
@@ -115,6 +119,7 @@ def decode(model, embeddings, prompts):
     embeddings : BxCxHxW torch.Tensor
         Of all images of the step.
     prompts : PromptBatch
+        As many of each image.
     """
     kind = embeddings.device.type
     # The positional encoding of a coordinate needs float32: bfloat16 would round it to a few pixels.
@@ -126,7 +131,8 @@ def decode(model, embeddings, prompts):
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], 1)
         present = F.pad(present, (len(output_tokens), 0), value=True)
-        features = embeddings[prompts.owner]
+        # As many copies of each as it has prompts, one after the other: `prompts.owner`.
+        features = embeddings[:, None].expand(-1, len(sparse) // len(embeddings), -1, -1, -1).flatten(0, 1)
         cells = decoder.meet(features, dense)
         tokens, mixed = _two_way(decoder.transformer, cells, position, tokens, present)
         logits, predicted = decoder.finish(tokens, mixed, features)

@@ -14,8 +14,8 @@ import json
 import re
 import zipfile
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -71,11 +71,9 @@ class PhotoPack:
     ----------
     paths : sequence of pathlib.Path
     split : {"train", "held_out"}
-    keep : int
-        How many photographs stay decoded in memory, about 1 MB each.
     """
 
-    def __init__(self, paths, split, keep=0):
+    def __init__(self, paths, split):
         held_out = set(HELD_OUT.read_text().split())
         self.photographs, self._packs = [], []
         for path in paths:
@@ -85,10 +83,17 @@ class PhotoPack:
                     self.photographs.append(Photograph(entry["name"], entry["objects"]))
                     self._packs.append(pack)
         self._suffixes = {pack: _suffixes(pack) for pack in set(self._packs)}
-        self.read = lru_cache(keep)(self._read) if keep else self._read
+        self._decoded = []
 
-    def _read(self, number):
+    def decode_all(self, threads):
+        """Keep everything decoded in memory from now on, about 1 MB a photograph, which forked workers share."""
+        with ThreadPoolExecutor(threads) as pool:
+            self._decoded = list(pool.map(self.read, range(len(self.photographs))))
+
+    def read(self, number):
         """Return a photograph by its place in `photographs`: image HxWx3 uint8 RGB, labels HxW uint8 or uint16."""
+        if self._decoded:
+            return self._decoded[number]
         pack, name = self._packs[number], self.photographs[number].name
         for_image, for_labels = self._suffixes[pack]
         image = cv2.imdecode(np.frombuffer(pack.read(name + for_image), np.uint8), cv2.IMREAD_COLOR)
@@ -212,12 +217,17 @@ def _part_targets(part, whole, rng):
     """List the connected components of a part that a prompt may mean, and what is left without each."""
     targets = []
     area, of_whole = np.count_nonzero(part), np.count_nonzero(whole)
-    count, components, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8))
+    if area < SMALLEST_PART:
+        return targets
+    left, top, right, bottom = bounding_box(part)
+    window = slice(top, bottom), slice(left, right)
+    count, components, stats, _ = cv2.connectedComponentsWithStats(part[window].astype(np.uint8))
     for number in range(1, count):
         size = stats[number, cv2.CC_STAT_AREA]
         if size < SMALLEST_PART or size > 0.9 * of_whole:
             continue
-        piece = components == number
+        piece = np.zeros_like(part)
+        piece[window] = components == number
         # A sleeve of two: which of them belongs to the other is known to the annotator alone.
         if (count > 2 and size < 0.85 * area and rng.random() < 0.5) or not is_target(piece, SMALLEST_PART):
             continue

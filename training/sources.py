@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -322,6 +323,7 @@ class SourcePack:
             chosen = [entry for entry in manifest if entry.split == split]
             names = {entry.name for entry in chosen}
             self._content = {name: pack.read(name) for name in pack.namelist() if name.split(".")[0] in names}
+        self._decoded = {}
         self.cutouts = [entry for entry in chosen if entry.kind == "cutout"]
         self.backgrounds = [entry for entry in chosen if entry.kind == "background"]
         if not self.cutouts or not self.backgrounds:
@@ -340,7 +342,18 @@ class SourcePack:
         """Return a background, (h, w, 3) uint8 RGB."""
         return cv2.cvtColor(self._decode(self.backgrounds[index].name + ".webp", cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
+    def decode_all(self, threads):
+        """Keep everything decoded in memory from now on, about 4 GB, which forked workers share."""
+
+        def decoded(name):
+            return name, self._decode(name, cv2.IMREAD_UNCHANGED)
+
+        with ThreadPoolExecutor(threads) as pool:
+            self._decoded = dict(pool.map(decoded, self._content))
+
     def _decode(self, name, flags):
+        if name in self._decoded:
+            return self._decoded[name]
         return cv2.imdecode(np.frombuffer(self._content[name], np.uint8), flags)
 
 

@@ -124,7 +124,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sources", type=Path, default=Path("training/sources.zip"), help="from training.sources")
     parser.add_argument("--photos", type=Path, nargs="+", default=[], help="packs of annotated photographs")
-    parser.add_argument("--keep", type=int, default=0, help="photographs that each process keeps decoded, 1 MB each")
+    parser.add_argument("--decode-all", action="store_true", help="keep all images decoded: 7 GB that workers share")
+    parser.add_argument("--compile", action="store_true", help="compile the network for its device: a minute or two")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; a checkpoint there is resumed")
     parser.add_argument("--export", type=Path, help="folder of lite.safetensors (default: the run's folder)")
     parser.add_argument("--init", type=Path, help="safetensors to start from")
@@ -153,11 +154,17 @@ def parse_arguments():
 
 def scene_composer(arguments, side):
     """Return what draws the scenes: composed ones, photographs, or both."""
-    composed = Composer(SourcePack(arguments.sources, "train"), side) if arguments.photographs < 1 else None
-    if not arguments.photographs:
-        return composed
-    photographs = PhotoComposer(PhotoPack(arguments.photos, "train", arguments.keep), side)
-    return photographs if composed is None else Mixed(photographs, composed, arguments.photographs)
+    composed = photographs = None
+    if arguments.photographs < 1:
+        composed = Composer(SourcePack(arguments.sources, "train"), side)
+    if arguments.photographs > 0:
+        photographs = PhotoComposer(PhotoPack(arguments.photos, "train"), side)
+    for composer in (composed, photographs):
+        if arguments.decode_all and composer is not None:
+            composer.pack.decode_all(os.cpu_count())
+    if None in (composed, photographs):
+        return composed or photographs
+    return Mixed(photographs, composed, arguments.photographs)
 
 
 def main():
@@ -173,7 +180,7 @@ def main():
         torch.set_float32_matmul_precision("high")
     arguments.out.mkdir(parents=True, exist_ok=True)
     model = initial_model(arguments.init, arguments.imagenet, config.side, arguments.device)
-    trainer = Trainer(config, model)
+    trainer = Trainer(config, model, compiled=arguments.compile)
     checkpoint = arguments.out / "checkpoint.pt"
     if checkpoint.exists():
         trainer.restore(torch.load(checkpoint, map_location=arguments.device, weights_only=True))

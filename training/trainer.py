@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -76,9 +77,11 @@ class Trainer:
     config : Config
     model : segment_anything.modeling.Sam
         `lite`, already on its device.
+    compiled : bool
+        Whether PyTorch's compiler fuses the network's layers: on a GPU, after a minute or two.
     """
 
-    def __init__(self, config, model):
+    def __init__(self, config, model, compiled=False):
         self.config = config
         self.model = model
         self.device = next(model.parameters()).device
@@ -96,9 +99,16 @@ class Trainer:
         for module in model.image_encoder.backbone.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval()
-        for module in model.modules() if self.device.type in DEPTHWISE else ():
-            if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
-                module.forward = DEPTHWISE[self.device.type](module.forward)
+        if self.device.type == "cpu":
+            for module in model.mask_decoder.modules():
+                if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
+                    module.forward = _in_float32(module.forward)
+        self.compiled = compiled
+        compile_or_not = (
+            partial(torch.compile, fullgraph=True, dynamic=False) if compiled else lambda function: function
+        )
+        self._embed_images = compile_or_not(self._embed_images)
+        self._decode = compile_or_not(partial(decode, model))
 
     def train_step(self, batch):
         """Take one step.
@@ -127,11 +137,16 @@ class Trainer:
         # go through the encoder once.
         leaf = embeddings.detach().requires_grad_()
         metrics = {}
-        prompts, truth = first_prompts(batch), batch["truth"].flatten(0, 1).float()
+        spare = len(config.rounds) - 1
+        prompts, truth = first_prompts(batch, spare), batch["truth"].flatten(0, 1).float()
+        first_spare = prompts.labels.shape[1] - spare
         valid = valid[prompts.owner]
+        if self.compiled:
+            # One program for all rounds: without a mask prompt it gets one that has no effect.
+            prompts = replace(prompts, mask_input=torch.zeros_like(truth)[:, None])
         for number in range(rounds):
             ambiguous = prompts.is_ambiguous if number == 0 else torch.zeros_like(prompts.has_box)
-            logits, predicted = decode(model, leaf, prompts)
+            logits, predicted = self._decode(leaf, prompts)
             loss, found = prompt_loss(logits, predicted, truth, valid, ambiguous)
             (loss.mean() / rounds).backward()
             logits, predicted, found = logits.detach(), predicted.detach(), found.detach()
@@ -140,7 +155,9 @@ class Trainer:
                 # As a user would: the best-scored of three masks after one ambiguous prompt, else the single mask.
                 best = torch.where(ambiguous, 1 + predicted[:, 1:].argmax(1), 0)
                 chosen = logits[torch.arange(len(best), device=self.device), best]
-                prompts = self._correct(prompts, chosen, truth > 0, valid > 0, generator)
+                prompts = self._correct(
+                    prompts, chosen, slot=first_spare + number, truths=truth > 0, valid=valid > 0, generator=generator
+                )
         embeddings.backward(leaf.grad)
         if self.processes > 1:
             self._share_gradients()
@@ -197,20 +214,24 @@ class Trainer:
         inside = (inside[:, 0, :, None] & inside[:, 1, None, :]).float()
         # Normalised first and padded with zeros afterwards, as Sam.preprocess does.
         pixels = (batch["image"].float() - self.model.pixel_mean) / self.model.pixel_std * inside[:, None]
+        valid = F.max_pool2d(inside[:, None], 2).view(images, side // 2, side // 2)
+        return self._embed_images(pixels.contiguous(memory_format=torch.channels_last)), valid
+
+    def _embed_images(self, pixels):
+        """Return embeddings Bx256xHxW float32 of normalised images."""
         # On CPU the backward pass of depthwise convolutions is slower in bfloat16 than in float32.
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type != "cpu"):
-            embeddings = self.model.image_encoder(pixels.contiguous(memory_format=torch.channels_last))
-        valid = F.max_pool2d(inside[:, None], 2).view(images, side // 2, side // 2)
-        return embeddings.float().contiguous(), valid
+            embeddings = self.model.image_encoder(pixels)
+        return embeddings.float().contiguous()
 
-    def _correct(self, prompts, logits, truths, valid, generator):
-        """Return the prompts with a click more each, and mostly the logits PxHxW as mask prompt."""
+    def _correct(self, prompts, logits, *, slot, truths, valid, generator):
+        """Return the prompts with a click more each, in a slot, and mostly the logits PxHxW as mask prompt."""
         points, labels = next_clicks((logits > 0) & valid, truths & valid, generator)
         chance = torch.rand(2, len(labels), generator=generator, device=self.device)
         has_mask = chance[0] < self.config.feedback
         labels = torch.where((chance[1] < self.config.still) & has_mask, -1.0, labels)
         # A low-res pixel covers 2 x 2 pixels of the network's input.
-        return prompts.corrected(2 * points + 0.5, labels, logits[:, None], has_mask)
+        return prompts.corrected(slot, 2 * points + 0.5, labels, logits[:, None], has_mask)
 
     def _share_gradients(self):
         """Replace every gradient by its mean over all processes."""
@@ -272,19 +293,6 @@ def _in_float32(forward):
             return forward(x.float())
 
     return exact
-
-
-def _in_rows(forward):
-    """Return the forward pass of a depthwise convolution on channels that lie one after the other."""
-
-    def in_rows(x):
-        return forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
-
-    return in_rows
-
-
-# How depthwise convolutions are computed fastest, backward pass included.
-DEPTHWISE = {"cpu": _in_float32, "cuda": _in_rows}
 
 
 def _parameter_groups(model, config):
