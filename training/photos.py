@@ -174,7 +174,7 @@ def _window(labels, objects, rng):
     """Return what to cut out of a photograph, two slices, or None where there is nothing to see."""
     height, width = labels.shape
     if rng.random() < AROUND_ONE:
-        mask = _mask(labels, objects[rng.integers(len(objects))]["regions"])
+        mask = region_mask(labels, objects[rng.integers(len(objects))]["regions"])
         if np.count_nonzero(mask) < 50:
             return None
         left, top, right, bottom = bounding_box(mask)
@@ -191,7 +191,7 @@ def _window(labels, objects, rng):
     return slice(top, bottom), slice(left, right)
 
 
-def _mask(labels, regions):
+def region_mask(labels, regions):
     """Return where labels, HxW, have one of these numbers, HxW bool."""
     table = np.zeros(np.iinfo(labels.dtype).max + 1, bool)
     table[regions] = True
@@ -202,18 +202,18 @@ def _targets(labels, objects, areas, rng):
     """List what a prompt may mean: objects, their parts, what is left of them without a part, two that touch."""
     targets, wholes = [], []
     for one in (objects[number] for number in rng.permutation(len(objects))[:OBJECTS]):
-        whole = _mask(labels, one["regions"])
+        whole = region_mask(labels, one["regions"])
         known = [number for number in one["regions"] if number < len(areas)]
         if np.count_nonzero(whole) < SEEN * areas[known].sum() or not is_target(whole, SMALLEST_OBJECT):
             continue
         targets.append(Target("object", whole, whole))
         wholes.append(whole)
         for regions in (one["parts"][number] for number in rng.permutation(len(one["parts"]))[:PARTS]):
-            targets += _part_targets(_mask(labels, regions), whole, rng)
+            targets += part_targets(region_mask(labels, regions), whole, rng)
     return targets + _group_targets(wholes)
 
 
-def _part_targets(part, whole, rng):
+def part_targets(part, whole, rng):
     """List the connected components of a part that a prompt may mean, and what is left without each."""
     targets = []
     area, of_whole = np.count_nonzero(part), np.count_nonzero(whole)
