@@ -1,301 +1,140 @@
 """Measure `lite` as its users meet it, through `segment_anything.SamPredictor`: one command.
 
-Three sets: compositions of held-out objects over held-out backgrounds, from a fixed seed; real photographs whose truth
-was drawn by hand; and the article's prompts on the painted street. OpenCV's GrabCut gets the same boxes.
+Three sets of cases (`training.cases`) and the article's prompts on the painted street (`training.street`). OpenCV's
+GrabCut gets the same boxes. Every case's values go into results.json, for `training.compare`.
 """
 
 import argparse
 import json
-import time
-from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from segment_anything import SamPredictor
 from tqdm import tqdm
 
-from sam_nb.clicks import innermost, next_click
 from sam_nb.images import load_image
-from sam_nb.lite import IMAGE_SIZE
-from sam_nb.masks import bounding_box, iou
+from sam_nb.masks import iou
 from sam_nb.models import load_sam
-from sam_nb.truth import OUTLINES, load_truth, outlined_masks, read_outlines
-from training.scenes import Composer
+from sam_nb.truth import OUTLINES, load_truth, read_outlines
+from training.cases import Case, CaseSet, compositions, held_out_photographs, outlined_photographs
+from training.measures import (
+    GOOD_ENOUGH,
+    MAX_CLICKS,
+    MIN_IOU_TO_BE_RAGGED,
+    Judge,
+    box_measures,
+    grabcut,
+    summarise,
+)
+from training.photos import PhotoPack
 from training.sources import SourcePack
+from training.street import STREET_PROMPTS, ask
 
-MOST_CLICKS = 10
-GOOD_ENOUGH = 0.85  # the IoU that the simulated user is content with
-
-
-@dataclass(frozen=True)
-class Case:
-    """One object to find in one picture.
-
-    Attributes
-    ----------
-    name : str
-    kind : {"object", "part", "rest", "group"}
-        As in `training.scenes.Target`.
-    truth : HxW numpy.ndarray of bool
-    box : 4 numpy.ndarray of float32
-        The tightest (x0, y0, x1, y1) around what a box is drawn around.
-    negative : (float, float), or None
-        The negative click that goes with the box, where the object is only a part of what the box holds.
-    """
-
-    name: str
-    kind: str
-    truth: np.ndarray
-    box: np.ndarray
-    negative: tuple | None = None
-
-
-def tight_box(mask):
-    """Return the tightest box around a mask as a prompt takes it, 4 float32."""
-    return np.array(bounding_box(mask), np.float32)
-
-
-def compositions(pack, scenes, seed, per_scene=3):
-    """Yield (image HxWx3 uint8, list of `Case`) of held-out compositions."""
-    composer = Composer(pack, IMAGE_SIZE)
-    for number in range(scenes):
-        rng = np.random.default_rng([seed, number])
-        scene = composer.compose(rng)
-        cases = []
-        for row, target in enumerate(scene.draw(per_scene, rng)):
-            negative = None if target.excluded is None else innermost(target.excluded)
-            cases.append(Case(f"{number}-{row}", target.kind, target.mask, tight_box(target.region), negative))
-        yield scene.image, cases
-
-
-def photographs(entries, folders):
-    """Yield (image HxWx3 uint8, list of `Case`) of the photographs with hand-drawn truth.
-
-    Parameters
-    ----------
-    entries : list of dict
-        From `sam_nb.truth.read_outlines`.
-    folders : dict of str to pathlib.Path
-        Where the photographs of each source are.
-    """
-    for entry in entries:
-        path = folders[entry["source"]] / entry["file"]
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
-            raise FileNotFoundError(f"{path} is missing: install {entry['source']}, or name its folder")
-        if image.shape[:2] != (entry["height"], entry["width"]):
-            raise ValueError(f"{path} is {image.shape[1]}x{image.shape[0]}: the truth is for another version of it")
-        masks = outlined_masks(entry)
-        cases = []
-        for thing in entry["objects"]:
-            mask = masks[thing["name"]]
-            cases.append(Case(f"{path.stem}: {thing['name']}", thing["kind"], mask, tight_box(mask)))
-        yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), cases
-
-
-class Judge:
-    """Prompts a model for cases and keeps the results.
-
-    Attributes
-    ----------
-    results : dict of str to list of float
-        IoUs and times by measure.
-    predicted, found : list of float
-        Predicted and true IoU of every mask of a first prompt or a later click.
-    """
-
-    def __init__(self, weights, threads):
-        torch.set_num_threads(threads)
-        self.predictor = SamPredictor(load_sam("lite", checkpoint=weights, device="cpu").model)
-        self.results = defaultdict(list)
-        self.predicted, self.found = [], []
-
-    def look(self, image):
-        """Encode a picture, HxWx3 uint8."""
-        started = time.perf_counter()
-        self.predictor.set_image(image)
-        self.results["encode"].append(time.perf_counter() - started)
-
-    def judge(self, case):
-        """Prompt the model for one case in every way that is measured; return the masks, a dict of HxW bool."""
-        if case.negative is not None:
-            point = {"point_coords": np.array([case.negative]), "point_labels": np.array([0])}
-            mask, _ = self._single(case.truth, box=case.box, **point)
-            self.results["box and negative click"].append(iou(mask, case.truth))
-            return {"box and negative click": mask}
-        box_mask, _ = self._single(case.truth, box=case.box)
-        self.results["box"].append(iou(box_mask, case.truth))
-        self.results[f"box, {case.kind}"].append(iou(box_mask, case.truth))
-        first = self._click(case)
-        return {"box": box_mask, "1 click": first}
-
-    def _click(self, case):
-        """Click until the mask is good, at most `MOST_CLICKS` times; return the best-scored mask of the first click."""
-        truth = case.truth
-        points, labels = [innermost(truth)], [1]
-        masks, scores, logits = self._predict(point_coords=np.array(points), point_labels=np.array(labels))
-        ious = [iou(mask, truth) for mask in masks]
-        self._keep(scores, ious)
-        best = int(scores.argmax())
-        first = mask = masks[best]
-        logits = logits[best]
-        reached = [ious[best]]
-        self.results["oracle of three"].append(max(ious))
-        while len(reached) < MOST_CLICKS and (reached[-1] < GOOD_ENOUGH or len(reached) < 3):
-            correction = next_click(mask, truth)
-            if correction is None:
-                break
-            points.append(correction[0])
-            labels.append(correction[1])
-            prompt = {"point_coords": np.array(points), "point_labels": np.array(labels), "mask_input": logits[None]}
-            mask, logits = self._single(truth, **prompt)
-            reached.append(iou(mask, truth))
-        self.results["1 click"].append(reached[0])
-        self.results["3 clicks"].append(reached[min(2, len(reached) - 1)])
-        needed = next((number for number, value in enumerate(reached, 1) if value >= GOOD_ENOUGH), None)
-        self.results["clicks needed"].append(needed or MOST_CLICKS)
-        self.results["failed"].append(float(needed is None))
-        return first
-
-    def _single(self, truth, **prompt):
-        masks, scores, logits = self._predict(**prompt, multimask_output=False)
-        self._keep(scores, [iou(masks[0], truth)])
-        return masks[0], logits[0]
-
-    def _predict(self, **prompt):
-        started = time.perf_counter()
-        answer = self.predictor.predict(**prompt)
-        self.results["decode"].append(time.perf_counter() - started)
-        return answer
-
-    def _keep(self, scores, ious):
-        self.predicted += [float(score) for score in scores]
-        self.found += ious
-
-    def summary(self):
-        """Return the measures as a dict of str to float."""
-        means = {name: float(np.mean(values)) for name, values in self.results.items()}
-        means["encode"] = float(np.median(self.results["encode"]))
-        means["decode"] = float(np.median(self.results["decode"]))
-        means["predicted IoU, mean error"] = float(np.abs(np.subtract(self.predicted, self.found)).mean())
-        means["predicted IoU, rank correlation"] = float(spearmanr(self.predicted, self.found).statistic)
-        return means
-
-
-def grabcut(image, box):
-    """Return GrabCut's mask, HxW bool, for a box (Rother et al., "GrabCut", 2004; five iterations)."""
-    x0, y0, x1, y1 = (int(side) for side in box)
-    labels = np.zeros(image.shape[:2], np.uint8)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    if (x1 - x0) * (y1 - y0) >= image.shape[0] * image.shape[1]:
-        return np.ones(image.shape[:2], bool)  # nothing outside the box to learn the background from
-    cv2.setRNGSeed(0)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    cv2.grabCut(bgr, labels, (x0, y0, x1 - x0, y1 - y0), *models, 5, cv2.GC_INIT_WITH_RECT)
-    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-
-
-def outline(image, case, mask, value):
-    """Return a picture with the truth in green and the mask in red, HxWx3 uint8, and the IoU written on it."""
-    drawn = image.copy()
-    for bits, colour in ((case.truth, (0, 255, 0)), (mask, (255, 0, 0))):
-        contours, _ = cv2.findContours(bits.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(drawn, contours, -1, colour, 2)
-    cv2.putText(drawn, f"{case.name} {value:.2f}", (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 0), 1)
-    return drawn
-
-
-def measure(pictures, judges, with_grabcut, folder):
-    """Put every case to every judge.
-
-    Parameters
-    ----------
-    pictures : iterable of (HxWx3 numpy.ndarray of uint8, list of Case)
-    judges : dict of str to Judge
-    with_grabcut : bool
-    folder : pathlib.Path or None
-        Where pictures of the masks go, named by IoU so that failures come first.
-
-    Returns
-    -------
-    dict of str to dict of str to float
-        Measures by column of the table.
-    dict of str to dict of str to float
-        Box IoU by case and column, to see what fails.
-    """
-    cut, cases_seen = defaultdict(list), defaultdict(dict)
-    for image, cases in pictures:
-        for judge in judges.values():
-            judge.look(image)
-        for case in cases:
-            if with_grabcut and case.negative is None:
-                value = iou(grabcut(image, case.box), case.truth)
-                cut["box"].append(value)
-                cut[f"box, {case.kind}"].append(value)
-                cases_seen[f"{case.name} (box)"]["GrabCut"] = value
-            for name, judge in judges.items():
-                for prompt, mask in judge.judge(case).items():
-                    value = iou(mask, case.truth)
-                    cases_seen[f"{case.name} ({prompt})"][name] = value
-                    if folder is not None:
-                        picture = cv2.cvtColor(outline(image, case, mask, value), cv2.COLOR_RGB2BGR)
-                        label = "".join(letter if letter.isalnum() else "_" for letter in case.name)
-                        cv2.imwrite(str(folder / f"{value:.2f}-{name}-{prompt.replace(' ', '_')}-{label}.jpg"), picture)
-    columns = {name: judge.summary() for name, judge in judges.items()}
-    if with_grabcut:
-        columns["GrabCut"] = {name: float(np.mean(values)) for name, values in cut.items()}
-    return columns, cases_seen
-
+GRABCUT = "GrabCut"  # its column
 
 MEASURES = {
     "box": "box, mIoU",
     "box, object": "box, whole objects only, mIoU",
     "box, part": "box, parts only, mIoU",
     "box, group": "box, two objects, one on the other, mIoU",
+    "raggedness": f"box, perimeter / that of the ground truth (IoU {MIN_IOU_TO_BE_RAGGED} or more)",
     "box and negative click": "box and a negative click, mIoU",
-    "1 click": "1 click, best-scored of three, mIoU",
+    "1 click": "1 click, highest-scoring of three, mIoU",
     "oracle of three": "1 click, oracle of three, mIoU",
     "3 clicks": "3 clicks, mIoU",
-    "clicks needed": f"clicks to IoU {GOOD_ENOUGH} (at most {MOST_CLICKS})",
-    "failed": f"not reached in {MOST_CLICKS} clicks",
+    "clicks needed": f"clicks to IoU {GOOD_ENOUGH} (at most {MAX_CLICKS})",
+    "not reached": f"not reached in {MAX_CLICKS} clicks",
     "predicted IoU, mean error": "predicted IoU, mean absolute error",
     "predicted IoU, rank correlation": "predicted IoU, rank correlation (Spearman)",
     "encode": "encode, s",
     "decode": "decode one prompt, s",
 }
 
-# The article's prompts, each with the name of what it means in the street picture.
-STREET_PROMPTS = {
-    "point": ("car", {"point_coords": [(500, 375)], "point_labels": [1]}),
-    "two points": ("car", {"point_coords": [(500, 375), (184, 359)], "point_labels": [1, 1]}),
-    "box": ("car", {"box": (44, 160, 1011, 504)}),
-    "box and negative point: ring without hub": (
-        "tyre",
-        {"box": (250, 370, 410, 510), "point_coords": [(334, 438)], "point_labels": [0]},
-    ),
-    "first of three boxes": ("car", {"box": (24, 170, 998, 472)}),
-    "second of three boxes": ("rear_wheel", {"box": (830, 338, 966, 458)}),
-    "third of three boxes": ("small_window", {"box": (720, 209, 772, 258)}),
-}
+BY_SOURCE = {"box": "box", "1 click": "1 click", "oracle of three": "oracle", "3 clicks": "3 clicks"}
 
 
-def street(predictor):
-    """Return the IoU of each of the article's prompts on the street picture, a dict of str to float."""
-    truth = load_truth("street")
-    predictor.set_image(load_image("street"))
-    ious = {}
+def measure(cases: CaseSet, predictors: dict[str, Any], with_grabcut: bool, folder: Path | None) -> dict:
+    """Put every case of a set to every model.
+
+    Parameters
+    ----------
+    cases : CaseSet
+    predictors : dict of str to segment_anything.SamPredictor
+        By column of the table.
+    with_grabcut : bool
+    folder : pathlib.Path or None
+        Where images of the masks go, named by IoU so that failures come first.
+
+    Returns
+    -------
+    dict
+        What results.json says of the set: "by_source"; "measures", by column and measure; and "cases", a list with each
+        case's "name", "kind", "source", "pixels" (of its ground truth) and "values", by column and measure.
+    """
+    judges = {name: Judge(predictor) for name, predictor in predictors.items()}
+    records = []
+    for image, of_image in tqdm(cases.images, desc=cases.title, total=cases.count):
+        for judge in judges.values():
+            judge.look(image)
+        for case in of_image:
+            record = _record(case.name, case.kind, case.source, case.ground_truth)
+            records.append(record)
+            if with_grabcut and case.negative is None:
+                record["values"][GRABCUT] = box_measures(grabcut(image, case.box), case.ground_truth)
+            for name, judge in judges.items():
+                record["values"][name], masks = judge.judge(case)
+                if folder is not None:
+                    write_outlines(folder, image, case, name, masks)
+    columns = {name: summarise(records, name, cases.by_source) | judge.summary() for name, judge in judges.items()}
+    if with_grabcut:
+        columns[GRABCUT] = summarise(records, GRABCUT, cases.by_source)
+    return {"by_source": cases.by_source, "measures": columns, "cases": records}
+
+
+def measure_street(predictors: dict[str, Any], with_grabcut: bool) -> dict:
+    """Ask every model the article's prompts; return what `measure` does, each prompt a case with the measure "IoU"."""
+    image, ground_truth = load_image("street"), load_truth("street")
+    records = []
     for name, (meant, prompt) in STREET_PROMPTS.items():
-        arrays = {key: np.array(value) for key, value in prompt.items()}
-        masks, _, _ = predictor.predict(**arrays, multimask_output=False)
-        ious[name] = iou(masks[0], truth[meant])
-    return ious
+        record = _record(name, meant, "painted", ground_truth[meant])
+        records.append(record)
+        if with_grabcut and set(prompt) == {"box"}:
+            mask = grabcut(image, np.array(prompt["box"], np.float32))
+            record["values"][GRABCUT] = {"IoU": iou(mask, ground_truth[meant])}
+    for column, predictor in predictors.items():
+        predictor.set_image(image)
+        for record, (meant, prompt) in zip(records, STREET_PROMPTS.values(), strict=True):
+            record["values"][column] = {"IoU": iou(ask(predictor, prompt), ground_truth[meant])}
+    columns = {column: {} for column in [*predictors, *([GRABCUT] if with_grabcut else [])]}
+    for column, values in columns.items():
+        values |= {row["name"]: row["values"][column]["IoU"] for row in records if column in row["values"]}
+    return {"by_source": False, "measures": columns, "cases": records}
 
 
-def table(title, columns, labels):
+def _record(name, kind, source, ground_truth):
+    # The area tells cases apart that share a name by accident, such as compositions from two packs.
+    pixels = int(np.count_nonzero(ground_truth))
+    return {"name": name, "kind": kind, "source": source, "pixels": pixels, "values": {}}
+
+
+def write_outlines(folder: Path, image: np.ndarray, case: Case, column: str, masks: dict[str, np.ndarray]) -> None:
+    """Write an image for each mask (HxW bool, by prompt): the ground truth in green, the mask in red, and its IoU."""
+    label = "".join(letter if letter.isalnum() else "_" for letter in case.name)
+    for prompt, mask in masks.items():
+        value = iou(mask, case.ground_truth)
+        drawn = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        for bits, colour in ((case.ground_truth, (0, 255, 0)), (mask, (0, 0, 255))):
+            contours, _ = cv2.findContours(bits.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(drawn, contours, -1, colour, 2)
+        text = f"{case.name} {value:.2f}"
+        cv2.putText(drawn, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 255, 255), 1)
+        cv2.imwrite(str(folder / f"{value:.2f}-{column}-{prompt.replace(' ', '_')}-{label}.jpg"), drawn)
+
+
+def table(title: str, columns: dict[str, dict[str, float]], labels: dict[str, str]) -> str:
     """Return a Markdown table.
 
     Parameters
@@ -314,50 +153,84 @@ def table(title, columns, labels):
     return "\n".join(lines)
 
 
+def table_by_source(records: list[dict], columns: list[str]) -> str:
+    """Return a Markdown table of the measures `BY_SOURCE`: a row for each source, a cell for each column.
+
+    Parameters
+    ----------
+    records : list of dict
+        As in `training.measures.summarise`.
+    columns : list of str
+    """
+    lines = [f"| {' / '.join(BY_SOURCE.values())} | cases | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
+    for source in sorted({record["source"] for record in records}):
+        of_source = [record for record in records if record["source"] == source]
+        means = [summarise(of_source, column, by_source=False) for column in columns]
+        cells = [" / ".join(f"{one[key]:.3f}" for key in BY_SOURCE if key in one) for one in means]
+        lines.append(f"| {source} | {len(of_source)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main():
     """Evaluate weights: the command `python -m training.evaluate`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("weights", nargs="+", help="safetensors to compare, each as name=path")
+    parser.add_argument("weights", nargs="+", help="safetensors to evaluate, each as name=path")
     parser.add_argument("--sources", type=Path, default=Path("training/sources.zip"), help="from training.sources")
     parser.add_argument("--scenes", type=int, default=100, help="held-out compositions; 0 leaves them out")
-    parser.add_argument("--seed", type=int, default=2023, help="of the compositions")
+    parser.add_argument("--seed", type=int, default=2023, help="of the compositions and of the choice of cases")
     parser.add_argument("--skimage-data", type=Path, help="data folder of scikit-image; without it, no photographs")
     parser.add_argument("--opencv-doc", type=Path, default=Path("/usr/share/doc/opencv-doc/examples"))
     parser.add_argument("--truth", type=Path, default=Path(__file__).parent / "truth" / "truth.json")
+    parser.add_argument("--photos", type=Path, nargs="+", help="packs of annotated photographs (training.photos)")
+    parser.add_argument("--per-source", type=int, default=40, help="cases of each source of --photos, at most")
     parser.add_argument("--no-grabcut", action="store_true", help="leave GrabCut out, which takes most of the time")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="folder for results.json")
-    parser.add_argument("--pictures", action="store_true", help="also write every mask as a picture to --out")
+    parser.add_argument("--pictures", action="store_true", help="also write every mask as an image to --out")
     arguments = parser.parse_args()
     if arguments.pictures and arguments.out is None:
         parser.error("--pictures needs --out")
-    weights = dict(pair.split("=", 1) for pair in arguments.weights)
+    torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads)
-    sets = {}
+    predictors = {}
+    for pair in arguments.weights:
+        name, equals, path = pair.partition("=")
+        if not (name and equals and path) or name in {GRABCUT, *predictors}:
+            parser.error(f"expected weights as name=path, each with a name of its own, got {pair!r}")
+        predictors[name] = SamPredictor(load_sam("lite", checkpoint=path, device="cpu").model)
+    report = {}
+
+    def keep(title, results):
+        report[title] = results
+        if arguments.out is not None:  # after every set, because together they take long
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            (arguments.out / "results.json").write_text(json.dumps(report, indent=1) + "\n")
+
+    for cases in _case_sets(arguments):
+        folder = arguments.out / cases.title.replace(" ", "-") if arguments.pictures else None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        results = measure(cases, predictors, not arguments.no_grabcut, folder)
+        print("\n" + table(cases.title, results["measures"], MEASURES), flush=True)
+        if cases.by_source:
+            print("\n" + table_by_source(results["cases"], list(results["measures"])), flush=True)
+        keep(cases.title, results)
+    results = measure_street(predictors, not arguments.no_grabcut)
+    print("\n" + table("street, IoU", results["measures"], {name: name for name in STREET_PROMPTS}))
+    keep("street", results)
+
+
+def _case_sets(arguments):
+    """Yield the sets that the command line asks for."""
     if arguments.scenes:
-        pack = SourcePack(arguments.sources, "held_out")
-        sets["held-out compositions"] = (compositions(pack, arguments.scenes, arguments.seed), arguments.scenes)
+        yield compositions(SourcePack(arguments.sources, "held_out"), arguments.scenes, arguments.seed)
     if arguments.skimage_data:
         folders = {"scikit-image": arguments.skimage_data, "opencv-doc": arguments.opencv_doc}
         # Two dozen coins that look alike would be half of all objects.
         samples = [entry for entry in read_outlines(OUTLINES) if entry["sample"] != "coins"]
-        entries = samples + read_outlines(arguments.truth)
-        sets["photographs"] = (photographs(entries, folders), len(entries))
-    report = {}
-    for title, (pictures, total) in sets.items():
-        judges = {name: Judge(path, arguments.threads) for name, path in weights.items()}
-        folder = arguments.out / title.replace(" ", "-") if arguments.pictures else None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        columns, by_case = measure(tqdm(pictures, desc=title, total=total), judges, not arguments.no_grabcut, folder)
-        print("\n" + table(title, columns, MEASURES), flush=True)
-        report[title] = {"measures": columns, "cases": by_case}
-    columns = {name: street(Judge(path, arguments.threads).predictor) for name, path in weights.items()}
-    print("\n" + table("street, IoU", columns, {name: name for name in STREET_PROMPTS}))
-    report["street"] = {"measures": columns}
-    if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "results.json").write_text(json.dumps(report, indent=1) + "\n")
+        yield outlined_photographs(samples + read_outlines(arguments.truth), folders)
+    if arguments.photos:
+        yield held_out_photographs(PhotoPack(arguments.photos, "held_out"), arguments.per_source, arguments.seed)
 
 
 if __name__ == "__main__":
