@@ -1,4 +1,4 @@
-"""The evaluation of `lite`: its cases, its measures, and the comparison of two weights."""
+"""The evaluation of `lite`: its cases and measures, the comparison of two weights, and the contact sheet."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ import torch
 
 from sam_nb import Prompt, iou, load_image, load_sam
 from sam_nb.lite import build_lite
-from training import compare, evaluate, photos, street
+from training import compare, evaluate, photos, sheet, street
 from training.cases import Case, CaseSet, candidates, choose, held_out_photographs, tight_box
 from training.measures import Judge, mean_over_groups, perimeter, raggedness, summarise
 
@@ -387,3 +387,29 @@ def test_a_column_that_is_not_there_is_told(tmp_path):
     path.write_text(json.dumps({"street": {"measures": {"lite": {}}, "cases": {"a (box)": {"lite": 0.5}}}}))
     with pytest.raises(ValueError, match="older version; evaluate the weights again"):
         compare.read_column(path, "lite")
+
+
+def test_the_sheet_shows_every_photograph_with_outlines(held_out, tmp_path, monkeypatch):
+    image, labels, annotated = photograph(2)
+    drawn = sheet.thumbnail(np.full_like(image, 128), labels, annotated)
+    assert drawn.shape == (sheet.HEIGHT, round(200 * sheet.HEIGHT / 120), 3)
+    red, green = (np.abs(drawn.astype(int) - colour).sum(2) < 150 for colour in sheet.COLOURS[:2])
+    middle = drawn.shape[1] // 2
+    assert min(np.count_nonzero(red[:, :middle]), np.count_nonzero(green[:, middle:])) > 200
+    assert max(np.count_nonzero(red[:, middle:]), np.count_nonzero(green[:, :middle])) == 0
+
+    pack = held_out({f"{source}/{number}": photograph(6) for source in ("shelf", "wall") for number in range(4)})
+    whole = sheet.sheet(pack)
+    assert whole.shape == (3 * (sheet.HEAD + sheet.HEIGHT + sheet.GAP), sheet.WIDTH, 3)
+    monkeypatch.setattr(sys, "argv", ["sheet", str(tmp_path / "photos.zip"), "--out", str(tmp_path / "sheet.jpg")])
+    sheet.main()
+    assert cv2.imread(str(tmp_path / "sheet.jpg")).shape == whole.shape
+
+
+def test_the_sheet_stays_small():
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    sizes = [len(sheet.encode_jpeg(noise, most)) for most in (1_000_000, 60_000)]
+    assert sizes[0] > sizes[1]
+    assert sizes[1] < 60_000
+    with pytest.raises(ValueError, match=r"expected a JPEG under 10000 bytes, got .*; name fewer packs"):
+        sheet.encode_jpeg(noise, 10_000)
