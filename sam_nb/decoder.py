@@ -8,7 +8,7 @@ multiplications and hardly any memory. What several prompts about one picture ha
 import torch
 import torch.nn.functional as F
 
-from sam_nb.lite import CHANNELS, FINE_CHANNELS, LiteDecoder
+from sam_nb.lite import CHANNELS, FINE_CHANNELS, LiteDecoder, for_each_prompt
 from sam_nb.upstream import MaskDecoder, transformer
 
 
@@ -166,9 +166,8 @@ class FastLiteDecoder(LiteDecoder):
         # Pixels of stride 4; rows, columns and channels of the 2 x 2 pixels of stride 2 in each.
         fine_2 = fine_2.unflatten(1, (-1, 2, 2, 2, 2)).permute(0, 6, 2, 7, 4, 3, 5, 1).flatten(1, 2).flatten(2, 3)
         pixels = last_act(_four_with(second, pixels.permute(0, 2, 3, 1), to_2, fine_2))
-        logits = kernels @ pixels.transpose(1, 2)
-        logits = logits.unflatten(2, (2 * height, 2 * width, 2, 2)).permute(0, 1, 2, 4, 3, 5)
-        return logits.reshape(len(cells), -1, 4 * height, 4 * width)
+        logits = (pixels @ kernels.transpose(1, 2)).unflatten(1, (2 * height, 2 * width, 2, 2))
+        return logits.permute(0, 5, 1, 3, 2, 4).reshape(len(cells), -1, 4 * height, 4 * width)
 
 
 def _four_with(layer, x, fine_layer, fine):
@@ -181,11 +180,12 @@ def _four_with(layer, x, fine_layer, fine):
     x : PxHxWxC torch.Tensor
     fine_layer : torch.nn.Conv2d
         Of one pixel, E channels to D.
-    fine : 1xHxWx2x2xE or PxHxWx2x2xE torch.Tensor
+    fine : BxHxWx2x2xE torch.Tensor
+        Of each image; P/B prompts each.
     """
     fine = F.linear(fine, fine_layer.weight[..., 0, 0], fine_layer.bias + layer.bias).flatten(3).flatten(1, 2)
     x = x.flatten(1, 2)
-    made = torch.baddbmm(fine.expand(len(x), -1, -1), x, _four_matrices(layer).expand(len(x), -1, -1))
+    made = torch.baddbmm(for_each_prompt(fine, len(x)), x, _four_matrices(layer).expand(len(x), -1, -1))
     return made.unflatten(-1, (4, -1)).flatten(1, 2)
 
 

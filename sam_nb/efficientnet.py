@@ -66,12 +66,16 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x):
         """Return BxDxh'xw' from BxCxhxw, where h' and w' are h and w through the stride, rounded up."""
+        return self.convolve(x, self.weight)
+
+    def convolve(self, x, weight, bias=None):
+        """Return the same with weights of another origin, and a bias."""
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         missing = [max(0, (-(-length // stride) - 1) * stride + kernel - length) for length in x.shape[-2:]]
         if missing[0] == missing[1] and missing[0] % 2 == 0:
-            return F.conv2d(x, self.weight, None, self.stride, missing[0] // 2, groups=self.groups)
+            return F.conv2d(x, weight, bias, self.stride, missing[0] // 2, groups=self.groups)
         (above, below), (left, right) = ((lines // 2, lines - lines // 2) for lines in missing)
-        return F.conv2d(F.pad(x, (left, right, above, below)), self.weight, None, self.stride, groups=self.groups)
+        return F.conv2d(F.pad(x, (left, right, above, below)), weight, bias, self.stride, groups=self.groups)
 
 
 def _block(inputs, outputs, kernel, stride, expansion):

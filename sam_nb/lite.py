@@ -276,8 +276,8 @@ class LiteDecoder(MaskDecoder):
 
         Parameters
         ----------
-        image_embeddings : 1x256xHxW or Px256xHxW torch.Tensor
-            Of one picture for all prompts, or (in training) of each prompt's own.
+        image_embeddings : Bx256xHxW torch.Tensor
+            Of one image for all prompts; or, in training, of several with P/B prompts each, one after the other.
         image_pe : 1xCxHxW torch.Tensor
         sparse_prompt_embeddings : PxNxC torch.Tensor
         dense_prompt_embeddings : PxCxHxW torch.Tensor
@@ -293,7 +293,7 @@ class LiteDecoder(MaskDecoder):
         """Return the cells for the transformer, PxCxHxW: the coarse features and the drawn prompts, spread about."""
         # Channels last: what convolutions on a CPU like best, and what the transformer makes its tokens of.
         coarse = image_embeddings[:, :CHANNELS].contiguous(memory_format=torch.channels_last)
-        cells = coarse + dense_prompt_embeddings
+        cells = for_each_prompt(coarse, len(dense_prompt_embeddings)) + dense_prompt_embeddings
         return self.spread(cells.contiguous(memory_format=torch.channels_last))
 
     def finish(self, tokens, cells, image_embeddings):
@@ -312,8 +312,16 @@ class LiteDecoder(MaskDecoder):
         _, fine_4, fine_2 = image_embeddings.split([CHANNELS, FINE_CHANNELS[4] * 4, FINE_CHANNELS[2] * 16], dim=1)
         to_4, to_2 = self.fine
         enlarge_to_4, norm, act, enlarge_to_2, _ = self.output_upscaling
-        pixels = self.sharpen(act(norm(enlarge_to_4(cells) + to_4(F.pixel_shuffle(fine_4, 2)))))
-        return act(enlarge_to_2(pixels) + to_2(F.pixel_shuffle(fine_2, 4)))
+        fine_4 = for_each_prompt(to_4(F.pixel_shuffle(fine_4, 2)), len(cells))
+        fine_2 = for_each_prompt(to_2(F.pixel_shuffle(fine_2, 4)), len(cells))
+        pixels = self.sharpen(act(norm(enlarge_to_4(cells) + fine_4)))
+        return act(enlarge_to_2(pixels) + fine_2)
+
+
+def for_each_prompt(x, prompts):
+    """Return what B images have in common, Bx..., for each of their prompts: Px..., P/B copies in a row, not copied."""
+    copies = x[:, None].expand(-1, prompts // len(x), *x.shape[1:])
+    return copies.flatten(0, 1) if len(x) > 1 else copies[0]
 
 
 def build_lite(image_size=IMAGE_SIZE):

@@ -14,6 +14,7 @@ from sam_nb.lite import IMAGE_SIZE
 from sam_nb.losses import prompt_loss
 from training.corrections import next_clicks
 from training.decoding import decode, first_prompts
+from training.on_cpu import speed_up_training
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,7 @@ class Trainer:
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.eval()
         if self.device.type == "cpu":
-            for module in model.mask_decoder.modules():
-                if isinstance(module, torch.nn.Conv2d) and module.groups > 1:
-                    module.forward = _in_float32(module.forward)
+            speed_up_training(model)
         self.compiled = compiled
         compile_or_not = (
             partial(torch.compile, fullgraph=True, dynamic=False) if compiled else lambda function: function
@@ -219,8 +218,7 @@ class Trainer:
 
     def _embed_images(self, pixels):
         """Return embeddings Bx256xHxW float32 of normalised images."""
-        # On CPU the backward pass of depthwise convolutions is slower in bfloat16 than in float32.
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type != "cpu"):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
             embeddings = self.model.image_encoder(pixels)
         return embeddings.float().contiguous()
 
@@ -283,16 +281,6 @@ def config_of(values):
     """Return the `Config` of a dict that may hold more, a command line's for instance."""
     chosen = {field.name: values[field.name] for field in fields(Config)}
     return Config(**chosen | {"rounds": tuple(chosen["rounds"])})
-
-
-def _in_float32(forward):
-    """Return the forward pass of a depthwise convolution in float32, whatever autocast says."""
-
-    def exact(x):
-        with torch.autocast("cpu", enabled=False):
-            return forward(x.float())
-
-    return exact
 
 
 def _parameter_groups(model, config):
