@@ -69,9 +69,9 @@ def _with_norm(layer, norm, x):
 
 
 class Depthwise(torch.autograd.Function):
-    """A depthwise convolution of stride 1 and odd kernel, in bfloat16 but for the gradient of its weights.
+    """A depthwise convolution of stride 1 and odd kernel, in bfloat16; its gradients in ways that oneDNN is fast at.
 
-    That one oneDNN computes fastest in float32. The images' gradient is the convolution with the weights turned round.
+    The images' gradient is the convolution with the weights turned round.
     """
 
     @staticmethod
@@ -90,10 +90,7 @@ class Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = _convolve(gradient, weight.flip(2, 3), None)
         if ctx.needs_input_grad[1]:
-            padding = weight.shape[-1] // 2
-            of_weight = torch.nn.grad.conv2d_weight(
-                x.float(), weight.shape, gradient.float(), padding=padding, groups=len(weight)
-            )
+            of_weight = _weights_gradient(x, gradient, weight.shape[-1])
         if ctx.needs_input_grad[2]:
             of_bias = gradient.sum((0, 2, 3), dtype=torch.float32)
         return of_x, of_weight, of_bias
@@ -103,3 +100,41 @@ def _convolve(x, weight, bias):
     bias = None if bias is None else bias.to(x.dtype)
     with torch.autocast("cpu", enabled=False):
         return F.conv2d(x, weight.to(x.dtype), bias, padding=weight.shape[-1] // 2, groups=len(weight))
+
+
+def _weights_gradient(x, gradient, side):
+    """Return the gradient of the weights of a depthwise convolution, Cx1xKxK float32.
+
+    In pieces of 3 x 3, for which oneDNN has a kernel of its own, up to ten times as fast as the one for all others.
+
+    Parameters
+    ----------
+    x, gradient : BxCxHxW torch.Tensor of bfloat16
+        Of the images, channels last.
+    side : int
+        K.
+    """
+    _, channels, height, width = x.shape
+    margin = side // 2
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, margin, margin, margin, margin))
+    found = torch.empty(channels, 1, side, side)
+    piece = x.new_empty(channels, 1, 3, 3)
+    starts = sorted({min(start, side - 3) for start in range(0, side, 3)})
+    for top in starts:
+        for left in starts:
+            shifted = padded[:, top : top + height + 2, left : left + width + 2].permute(0, 3, 1, 2)
+            _, of_piece, _ = torch.ops.aten.convolution_backward(
+                gradient,
+                shifted.contiguous(memory_format=torch.channels_last),
+                piece,
+                bias_sizes=None,
+                stride=[1, 1],
+                padding=[0, 0],
+                dilation=[1, 1],
+                transposed=False,
+                output_padding=[0, 0],
+                groups=channels,
+                output_mask=[False, True, False],
+            )
+            found[:, :, top : top + 3, left : left + 3] = of_piece
+    return found
