@@ -53,6 +53,31 @@ def enlarge(decoder, cells, features):
     return decoder.output_upscaling(cells)
 
 
+def predicted_iou(decoder, tokens, logits, cells):
+    """Return the scores of one prompt's masks.
+
+    Parameters
+    ----------
+    decoder : segment_anything.modeling.MaskDecoder
+    tokens : 1xNxC torch.Tensor
+        From the transformer; the first is the one that tells the scores, the next four those of the masks.
+    logits : 1x4x256x256 torch.Tensor
+        Of the masks.
+    cells : 1xCx64x64 torch.Tensor
+        From the transformer, in the image's order again.
+
+    Returns
+    -------
+    1x4 torch.Tensor
+        An MLP makes them of the first token. `lite` adds what another one thinks of each mask, having seen what it
+        covers and what lies around it.
+    """
+    scores = decoder.iou_prediction_head(tokens[:, 0])
+    if isinstance(decoder, LiteDecoder):
+        scores = scores + decoder.mask_score(tokens[:, 1:5], logits, cells)
+    return scores
+
+
 def token_attention(decoder, cells, position, tokens):
     """Return where in the picture each token of one prompt looks.
 

@@ -10,7 +10,7 @@ from segment_anything.modeling import MaskDecoder, transformer
 from sam_nb import Prompt
 from sam_nb.attention import speed_up
 from sam_nb.embeddings import Embedding
-from sam_nb.inside import attention_weights, enlarge, meet, token_attention
+from sam_nb.inside import attention_weights, enlarge, meet, predicted_iou, token_attention
 from sam_nb.models import Sam
 
 CHANNELS = 32
@@ -48,11 +48,12 @@ def steps(sam, embedding, prompt):
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None]
         cells = meet(decoder, embedding.features, dense)
         tokens, mixed = decoder.transformer(cells, encoder.get_dense_pe(), torch.cat([output_tokens, sparse], dim=1))
-        pixels = enlarge(decoder, mixed.transpose(1, 2).reshape(cells.shape), embedding.features)
+        mixed = mixed.transpose(1, 2).reshape(cells.shape)
+        pixels = enlarge(decoder, mixed, embedding.features)
         mlps = decoder.output_hypernetworks_mlps
         kernels = torch.cat([mlp(token) for mlp, token in zip(mlps, tokens[0, 1:5, None], strict=True)])
         logits = torch.einsum("mc,chw->mhw", kernels, pixels[0])
-        return logits.numpy(), decoder.iou_prediction_head(tokens[:, 0])[0].numpy()
+        return logits.numpy(), predicted_iou(decoder, tokens, logits[None], mixed)[0].numpy()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The training code: exact data, and a decoder call that matches the library's."""
+"""The data that `lite` is trained on: composed scenes, their sources, their prompts."""
 
 from pathlib import Path
 
@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import default_collate
 
-from sam_nb.lite import IMAGE_SIZE, build_lite
+from sam_nb.lite import IMAGE_SIZE
 from sam_nb.truth import OUTLINES, read_outlines
-from training import prompts, sources, train
+from training import prompts, sources
 from training.average import average
 from training.data import SceneDataset
 from training.scenes import Composer
@@ -36,7 +35,8 @@ def pack(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(pack):
-    return SceneDataset(sources.SourcePack(pack, "train"), IMAGE_SIZE, prompts=3, seed=0, length=8)
+    composer = Composer(sources.SourcePack(pack, "train"), IMAGE_SIZE)
+    return SceneDataset(composer, IMAGE_SIZE, prompts=3, seed=0, length=8)
 
 
 def test_splits_share_no_family(pack):
@@ -129,26 +129,6 @@ def test_samples_are_padded_right_and_bottom(dataset):
         assert not sample["image"][:, :, width:].any()
 
 
-def test_decode_gives_each_prompt_its_own_picture(dataset, monkeypatch):
-    monkeypatch.setattr(torch.amp.autocast_mode.autocast, "__enter__", lambda self: self)
-    monkeypatch.setattr(torch.amp.autocast_mode.autocast, "__exit__", lambda self, *_: None)
-    torch.manual_seed(0)
-    model = build_lite()
-    batch = default_collate([dataset[0], dataset[1]])
-    embeddings = torch.randn(2, 256, 64, 64)
-    with torch.no_grad():
-        for group in train.split_by_kind(batch, torch.ones(2, 256, 256)):
-            logits, predicted = train.decode(model, embeddings, group)
-            for row, owner in enumerate(group.owner.tolist()):
-                points = (group.points[row : row + 1], group.labels[row : row + 1]) if group.points.shape[1] else None
-                box = None if group.boxes is None else group.boxes[row : row + 1]
-                sparse, dense = model.prompt_encoder(points=points, boxes=box, masks=None)
-                position = model.prompt_encoder.get_dense_pe()
-                expected = model.mask_decoder.predict_masks(embeddings[owner : owner + 1], position, sparse, dense)
-                torch.testing.assert_close(logits[row : row + 1], expected[0], atol=1e-4, rtol=1e-4)
-                torch.testing.assert_close(predicted[row : row + 1], expected[1], atol=1e-4, rtol=1e-4)
-
-
 def test_next_click_corrects_the_largest_error():
     truth = np.zeros((40, 40), bool)
     truth[5:25, 5:25] = True
@@ -164,23 +144,8 @@ def test_next_click_corrects_the_largest_error():
     assert prompts.next_click(truth, truth, None, centre=True) is None
 
 
-def test_training_resumes_where_it_stopped(dataset):
-    torch.manual_seed(0)
-    config = train.Config(steps=4, images=1, rounds=(0, 1), warmup=1)
-    first = train.Trainer(config, build_lite(), threads=1)
-    metrics = first.train_step(default_collate([dataset[0]]))
-    assert np.isfinite(list(metrics.values())).all()
-    second = train.Trainer(config, build_lite(), threads=1)
-    second.restore(first.state())
-    assert second.step == 1
-    for one, other in zip(first.model.parameters(), second.model.parameters(), strict=True):
-        assert torch.equal(one, other)
-        moments = first.optimizer.state[one].get("exp_avg"), second.optimizer.state[other].get("exp_avg")
-        assert moments == (None, None) or torch.equal(*moments)
-
-
 def test_hand_drawn_truth_lies_inside_its_photographs():
-    apart = read_outlines(Path(train.__file__).parent / "truth" / "truth.json")
+    apart = read_outlines(Path(sources.__file__).parent / "truth" / "truth.json")
     entries = read_outlines(OUTLINES) + apart
     scored = [entry["file"] for entry in entries if entry.get("sample") != "coins"]  # of coins, those set apart are
     assert len(set(scored)) == len(scored) >= 16

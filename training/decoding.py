@@ -76,13 +76,15 @@ def first_prompts(batch, spare=0):
     )
 
 
-def embed(encoder, prompts):
+def embed(encoder, prompts, dtype):
     """Return what `LitePromptEncoder.forward` makes of each prompt by itself, padded to one length.
 
     Parameters
     ----------
     encoder : sam_nb.lite.LitePromptEncoder
     prompts : PromptBatch
+    dtype : torch.dtype
+        Of the dense embedding.
 
     Returns
     -------
@@ -90,7 +92,7 @@ def embed(encoder, prompts):
         Tokens of the points, of the one that SAM adds where there is no box, and of the box's corners.
     present : PxN torch.Tensor of bool
         Which of them stand for something.
-    dense : PxCxHxW torch.Tensor of bfloat16
+    dense : PxCxHxW torch.Tensor of dtype
     """
     labels, has_box = prompts.labels, prompts.has_box
     size = encoder.input_image_size
@@ -102,16 +104,17 @@ def embed(encoder, prompts):
     sparse = torch.cat([points, nothing, corners], 1)
     present = torch.cat([labels >= 0, ~has_box[:, None], has_box[:, None].expand(-1, 2)], 1)
     drawn = encoder.draw((prompts.points, labels), prompts.boxes, len(labels))
-    drawn = drawn.to(torch.bfloat16, memory_format=torch.channels_last)
-    with torch.autocast(drawn.device.type, dtype=torch.bfloat16):
-        dense = encoder.drawn(drawn) + encoder.no_mask_embed.weight[..., None, None].bfloat16()
+    drawn = drawn.to(dtype, memory_format=torch.channels_last)
+    no_mask = encoder.no_mask_embed.weight[..., None, None]
+    with _precision(drawn.device, dtype):
+        dense = encoder.drawn(drawn) + no_mask.to(dtype)
         if prompts.mask_input is not None:
-            masks = encoder.mask_downscaling(prompts.mask_input) - encoder.no_mask_embed.weight[..., None, None]
-            dense = dense + masks.bfloat16() * prompts.has_mask[:, None, None, None]
+            masks = encoder.mask_downscaling(prompts.mask_input) - no_mask
+            dense = dense + masks.to(dtype) * prompts.has_mask[:, None, None, None]
     return sparse, present, dense
 
 
-def decode(model, embeddings, prompts):
+def decode(model, embeddings, prompts, dtype=torch.bfloat16):
     """Return logits Px4xhxw and predicted IoU Px4, float32, of all four mask tokens.
 
     Parameters
@@ -122,21 +125,27 @@ def decode(model, embeddings, prompts):
         Of all images of the step.
     prompts : PromptBatch
         As many of each image.
+    dtype : torch.dtype
+        What it computes in.
     """
-    kind, decoder = embeddings.device.type, model.mask_decoder
+    device, decoder = embeddings.device, model.mask_decoder
     # The positional encoding of a coordinate needs float32: bfloat16 would round it to a few pixels.
-    with torch.autocast(kind, enabled=False):
-        sparse, present, dense = embed(model.prompt_encoder, prompts)
+    with torch.autocast(device.type, enabled=False):
+        sparse, present, dense = embed(model.prompt_encoder, prompts, dtype)
         position = model.prompt_encoder.get_dense_pe()
-    with torch.autocast(kind, dtype=torch.bfloat16):
+    with _precision(device, dtype):
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], 1)
         present = F.pad(present, (len(output_tokens), 0), value=True)
-        features = embeddings.bfloat16()
+        features = embeddings.to(dtype)
         cells = decoder.meet(features, dense)
-        tokens, mixed = _two_way(decoder.transformer, cells, position.bfloat16(), tokens.bfloat16(), present)
+        tokens, mixed = _two_way(decoder.transformer, cells, position.to(dtype), tokens.to(dtype), present)
         logits, predicted = decoder.finish(tokens, mixed, features)
     return logits.float(), predicted.float()
+
+
+def _precision(device, dtype):
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def _two_way(transformer, cells, position, tokens, present):

@@ -1,0 +1,171 @@
+"""Scenes from annotated photographs: what is asked for is annotated, and what is held out stays out."""
+
+import json
+import zipfile
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+
+from training import photos
+from training.photos import Mixed, PhotoComposer, PhotoPack, split
+from training.scenes import KINDS
+
+BLUE, GREEN = (40, 80, 200), (30, 160, 60)
+
+
+def write_pack(path, photographs):
+    """Write photographs, a dict of name to (image RGB, labels, objects), as a pack."""
+    with zipfile.ZipFile(path, "w") as pack:
+        for name, (image, labels, _) in photographs.items():
+            pack.writestr(name + ".jpg", cv2.imencode(".jpg", image[..., ::-1])[1].tobytes())
+            pack.writestr(name + ".png", cv2.imencode(".png", labels)[1].tobytes())
+        manifest = [{"name": name, "objects": objects} for name, (_, _, objects) in photographs.items()]
+        pack.writestr("manifest.json", json.dumps(manifest))
+    return path
+
+
+def photograph(seed=0, size=(300, 400)):
+    """Return a blue disc with a green part beside a red square that touches it, off centre, with labels and objects."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(90, 160, (*size, 3), np.uint8)
+    labels = np.zeros(size, np.uint8)
+    cv2.circle(labels, (130, 120), 70, 1, -1)
+    cv2.circle(labels, (130, 120), 30, 2, -1)
+    labels[80:170, 201:290] = 3
+    for number, colour in ((1, BLUE), (2, GREEN), (3, (200, 40, 40))):
+        image[labels == number] = colour
+    return image, labels, [{"regions": [1, 2], "parts": [[2]]}, {"regions": [3], "parts": []}]
+
+
+@pytest.fixture
+def pack(tmp_path, monkeypatch):
+    (tmp_path / "held_out.txt").write_text("a/2\n")
+    monkeypatch.setattr(photos, "HELD_OUT", tmp_path / "held_out.txt")
+    return write_pack(tmp_path / "pack.zip", {f"a/{number}": photograph(number) for number in range(4)})
+
+
+def test_what_is_held_out_is_not_trained_on(pack):
+    names = {name: [one.name for one in PhotoPack([pack], name).photographs] for name in ("train", "held_out")}
+    assert names == {"train": ["a/0", "a/1", "a/3"], "held_out": ["a/2"]}
+
+
+def test_a_photograph_is_read_as_it_was_written(pack):
+    for decoded in (False, True):
+        photographs = PhotoPack([pack], "held_out")
+        if decoded:
+            photographs.decode_all(2)
+        image, labels = photographs.read(0)
+        np.testing.assert_array_equal(labels, photograph()[1])
+        assert np.abs(image[labels == 1].mean(0) - BLUE).max() < 8  # RGB, not BGR
+
+
+def test_scenes_ask_for_objects_parts_rests_and_groups(pack):
+    composer = PhotoComposer(PhotoPack([pack], "train"), 256)
+    kinds = Counter()
+    for seed in range(60):
+        scene = composer.compose(np.random.default_rng(seed))
+        assert max(scene.image.shape[:2]) <= 256
+        for target in scene.targets:
+            assert target.mask.shape == scene.image.shape[:2]
+            assert not (target.mask & ~target.region).any()
+            if target.kind == "rest":
+                assert not (target.mask & target.excluded).any()
+                np.testing.assert_array_equal(target.mask | target.excluded, target.region)
+            kinds[target.kind] += 1
+    assert set(kinds) == set(KINDS)
+
+
+def test_masks_move_with_the_image(pack, monkeypatch):
+    monkeypatch.setattr(photos, "recolour", lambda image, rng: image)
+    monkeypatch.setattr(photos, "degrade", lambda image, rng: image.astype(np.uint8))
+    composer = PhotoComposer(PhotoPack([pack], "train"), 256)
+    parts = 0
+    for seed in range(40):
+        scene = composer.compose(np.random.default_rng(seed))
+        for target in scene.targets:
+            if target.kind == "part":
+                inside = cv2.erode(target.mask.astype(np.uint8), np.ones((5, 5))) > 0
+                assert np.abs(scene.image[inside].mean(0) - GREEN).max() < 12
+                parts += 1
+    assert parts > 10
+
+
+def test_the_same_seed_gives_the_same_scene(pack):
+    composer = PhotoComposer(PhotoPack([pack], "train"), 256)
+    first, second = (composer.compose(np.random.default_rng([1, 2])) for _ in range(2))
+    np.testing.assert_array_equal(first.image, second.image)
+    for one, other in zip(first.targets, second.targets, strict=True):
+        np.testing.assert_array_equal(one.mask, other.mask)
+
+
+def test_no_source_rules(tmp_path):
+    """Of a hundred photographs of pipes and four of another source, the four are seen once in six."""
+    names = [f"pipes/{number}" for number in range(100)] + [f"b/{number}" for number in range(4)]
+    pack = PhotoPack([write_pack(tmp_path / "many.zip", dict.fromkeys(names, photograph()))], "train")
+    seen, read = Counter(), pack.read
+
+    def read_and_count(number):
+        seen[pack.photographs[number].source] += 1
+        return read(number)
+
+    pack.read = read_and_count
+    composer = PhotoComposer(pack, 64)
+    for seed in range(300):
+        composer.compose(np.random.default_rng(seed))
+    assert seen["b"] / seen.total() == pytest.approx(1 / 6, abs=0.07)
+
+
+def test_a_mixture_draws_from_both():
+    class Named:
+        def __init__(self, name):
+            self.name = name
+
+        def compose(self, rng):
+            return self.name
+
+    mixed = Mixed(Named("photograph"), Named("composed"), 0.75)
+    rng = np.random.default_rng(0)
+    drawn = Counter(mixed.compose(rng) for _ in range(400))
+    assert 270 < drawn["photograph"] < 330
+    assert set(drawn) == {"photograph", "composed"}
+
+
+def test_a_tenth_of_every_source_is_held_out_by_scenes(tmp_path):
+    """Copies of one photograph, pieces of one and neighbours in a series fall on the same side."""
+    rng = np.random.default_rng(0)
+
+    def unlike():
+        image = cv2.resize(rng.integers(0, 255, (6, 8, 3), np.uint8), (400, 300), interpolation=cv2.INTER_NEAREST)
+        return image, *photograph()[1:]
+
+    twins = [unlike() for _ in range(30)]
+    photographs = {f"coco/{number:03}{half}": twins[number] for number in range(30) for half in "ab"}
+    photographs |= {f"facade/{number:03}_scaled_{half}_png_jpg": unlike() for number in range(40) for half in (0, 1)}
+    photographs |= {f"street/{number:03}": unlike() for number in range(40)}
+    held_out = split([write_pack(tmp_path / "pack.zip", photographs)])
+    assert held_out == split([tmp_path / "pack.zip"])
+    by_source = Counter(name.split("/")[0] for name in held_out)
+    assert by_source == {"coco": 6, "facade": 8, "street": 4}
+    stems = [name[:-1] if name.startswith("coco") else name[:10] for name in held_out if not name.startswith("street")]
+    assert set(Counter(stems).values()) == {2}
+    runs = {int(name[-3:]) // photos.RUN for name in held_out if name.startswith("street")}
+    assert len(runs) == 1
+
+
+def test_the_list_of_what_is_held_out_has_about_a_tenth():
+    names = photos.HELD_OUT.read_text().split()
+    assert names == sorted(set(names))
+    assert 300 < len(names) < 340
+
+
+def test_a_smaller_pack_holds_what_is_trained_on(pack, tmp_path):
+    photos.shrink([pack], tmp_path / "small.zip", side=200, quality=80)
+    small = PhotoPack([tmp_path / "small.zip"], "train")
+    assert [one.name for one in small.photographs] == ["a/0", "a/1", "a/3"]
+    image, labels = small.read(0)
+    assert image.shape == (150, 200, 3)
+    expected = cv2.resize(photograph()[1], (200, 150), interpolation=cv2.INTER_NEAREST)
+    np.testing.assert_array_equal(labels, expected)
+    assert np.abs(image[labels == 1].mean(0) - BLUE).max() < 12
