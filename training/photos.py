@@ -40,6 +40,7 @@ SHARES = {"ccp": 0.18, "coco": 0.26, "openimages": 0.18, "facade": 0.16}
 AROUND_ONE = 0.35  # share of scenes that are cut out around one object
 SEEN = 0.3  # share of an object that a scene has to show to ask for it
 OBJECTS, PARTS = 8, 5  # looked at in a scene, and in each of its objects: of sixty book spines a few will do
+PASTED = 0.3  # share of the photographs onto which things are pasted
 APART = 5  # pixels between objects that touch each other
 
 
@@ -253,6 +254,9 @@ def _group_targets(wholes):
 class Mixed:
     """Scenes of photographs with one probability, composed ones with the other: as `training.scenes.Composer`.
 
+    Onto some photographs things are pasted. Hardly any of them has its small parts annotated (an eye, a logo, a label),
+    so without these a network learns that a click on something small means what it lies on.
+
     Parameters
     ----------
     photographs : PhotoComposer
@@ -266,7 +270,14 @@ class Mixed:
 
     def compose(self, rng):
         """Return a `Scene` with at least one target; `rng` is the only source of chance."""
-        return (self.photographs if rng.random() < self.share else self.composed).compose(rng)
+        while True:
+            if rng.random() >= self.share:
+                return self.composed.compose(rng)
+            scene = self.photographs.compose(rng)
+            if rng.random() < PASTED:
+                scene = self.composed.paste_onto(scene, rng)
+            if scene.targets:
+                return scene
 
 
 def split(paths):

@@ -45,6 +45,14 @@ class Target:
     region: np.ndarray
     excluded: np.ndarray | None = None
 
+    def without(self, hidden):
+        """Return what stays of it where something, HxW bool, hides it."""
+        excluded = None if self.excluded is None else self.excluded & ~hidden
+        if excluded is None or not excluded.any():
+            # With nothing left to exclude, the mask is all that the region shows.
+            excluded = None
+        return replace(self, mask=self.mask & ~hidden, region=self.region & ~hidden, excluded=excluded)
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -95,6 +103,30 @@ class Composer:
             if scene.targets:
                 return scene
 
+    def paste_onto(self, scene, rng):
+        """Return a scene with one to three things more, which hide what they lie on.
+
+        Parameters
+        ----------
+        scene : Scene
+            Of a photograph: what lies on a thing, small as a rule, is what photographs have no annotation of.
+        rng : numpy.random.Generator
+        """
+        canvas, targets, layers = scene.image.astype(np.float32), scene.targets, []
+        wholes = [target.mask for target in targets if target.kind == "object"]
+        for _ in range(rng.integers(1, 4)):
+            layer = _paste(canvas, self._thing(rng), wholes + [mask for mask, _ in layers], rng)
+            if layer is None:
+                continue
+            visible = ~layer[0]
+            wholes = [mask & visible for mask in wholes]
+            targets = [target.without(layer[0]) for target in targets]
+            layers = [(mask & visible, [_without(visible, *part) for part in parts]) for mask, parts in layers]
+            layers.append(layer)
+        least = {kind: SMALLEST_PART if kind == "part" else SMALLEST_OBJECT for kind in KINDS}
+        targets = [target for target in targets if is_target(target.mask, least[target.kind])]
+        return Scene(canvas.clip(0, 255).astype(np.uint8), targets + _targets(layers))
+
     def _size(self, rng):
         """Return (height, width): squares, the usual formats of cameras, and anything in between."""
         short = round(self.side * rng.choice([1, 3 / 4, 2 / 3, 9 / 16, rng.uniform(0.45, 1)]))
@@ -116,10 +148,7 @@ class Composer:
                 continue
             stacked += [(row, len(layers)) for row, (mask, _) in enumerate(layers) if _overlap(mask, layer[0])]
             visible = ~layer[0]
-            layers = [
-                (mask & visible, [(part & visible, None if hole is None else hole & visible) for part, hole in parts])
-                for mask, parts in layers
-            ]
+            layers = [(mask & visible, [_without(visible, *part) for part in parts]) for mask, parts in layers]
             layers.append(layer)
         groups = [layers[lower][0] | layers[upper][0] for lower, upper in stacked]
         groups = [Target("group", mask, mask) for mask in groups if is_target(mask, SMALLEST_OBJECT)]
@@ -183,6 +212,11 @@ class Composer:
         indices = self._by_source[rng.integers(len(self._by_source))]
         rgba, part_masks = self.pack.cutout(indices[rng.integers(len(indices))])
         return np.dstack([recolour(rgba[..., :3], rng), rgba[..., 3]]), part_masks
+
+
+def _without(visible, part, hole):
+    """Return what stays visible of a part and of the hole in it, which may be None."""
+    return part & visible, None if hole is None else hole & visible
 
 
 def _random_crop(picture, height, width, rng):
