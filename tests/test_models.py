@@ -13,10 +13,10 @@ def test_lite_is_what_loads_on_a_first_day(capsys):
     sam = load_sam(device="cpu")
     assert sam.name == "lite"
     line = capsys.readouterr().out
-    assert line.startswith("lite: this project's small embedded model, not Meta's SAM, 4.0 M parameters, on cpu.")
+    assert line.startswith("lite: this project's small embedded model, not Meta's SAM, 7.2 M parameters, on cpu.")
     assert 'load_sam("vit_b"), a download of 375 MB' in line
     assert line.count("\n") == 1
-    assert repr(sam) == "Sam(lite, 4.0 M parameters, cpu)"
+    assert repr(sam) == "Sam(lite, 7.2 M parameters, cpu)"
 
 
 def test_the_environment_variable_decides(monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 
 from training import photos
 from training.photos import Mixed, PhotoComposer, PhotoPack, split
-from training.scenes import KINDS
+from training.scenes import KINDS, Scene, Target
 
 BLUE, GREEN = (40, 80, 200), (30, 160, 60)
 
@@ -117,19 +117,27 @@ def test_no_source_rules(tmp_path):
     assert seen["b"] / seen.total() == pytest.approx(1 / 6, abs=0.07)
 
 
-def test_a_mixture_draws_from_both():
-    class Named:
-        def __init__(self, name):
-            self.name = name
+class Named:
+    """Composes scenes that are known by the size of their image."""
 
-        def compose(self, rng):
-            return self.name
+    def __init__(self, side):
+        self.side = side
 
-    mixed = Mixed(Named("photograph"), Named("composed"), 0.75)
+    def compose(self, rng):
+        return Scene(np.zeros((self.side, 8, 3), np.uint8), ["a target"])
+
+    def paste_onto(self, scene, rng):
+        return Scene(scene.image + 1, scene.targets)
+
+
+def test_a_mixture_draws_from_both_and_pastes_onto_some_photographs():
+    mixed = Mixed(Named(1), Named(2), 0.75)
     rng = np.random.default_rng(0)
-    drawn = Counter(mixed.compose(rng) for _ in range(400))
-    assert 270 < drawn["photograph"] < 330
-    assert set(drawn) == {"photograph", "composed"}
+    scenes = [mixed.compose(rng) for _ in range(600)]
+    drawn = Counter((len(scene.image), bool(scene.image.any())) for scene in scenes)
+    assert drawn[1, False] / 600 == pytest.approx(0.75 * (1 - photos.PASTED), abs=0.06)
+    assert drawn[1, True] / 600 == pytest.approx(0.75 * photos.PASTED, abs=0.06)
+    assert drawn[2, False] / 600 == pytest.approx(0.25, abs=0.06)
 
 
 def test_a_tenth_of_every_source_is_held_out_by_scenes(tmp_path):
@@ -169,3 +177,19 @@ def test_a_smaller_pack_holds_what_is_trained_on(pack, tmp_path):
     expected = cv2.resize(photograph()[1], (200, 150), interpolation=cv2.INTER_NEAREST)
     np.testing.assert_array_equal(labels, expected)
     assert np.abs(image[labels == 1].mean(0) - BLUE).max() < 12
+
+
+def test_what_is_hidden_is_no_longer_asked_for():
+    whole = np.zeros((20, 30), bool)
+    whole[4:16, 5:25] = True
+    part = np.zeros_like(whole)
+    part[6:10, 8:14] = True
+    rest = Target("rest", whole & ~part, whole, part)
+    hidden = np.zeros_like(whole)
+    hidden[8:20, 0:30] = True
+    left = rest.without(hidden)
+    np.testing.assert_array_equal(left.region, whole & ~hidden)
+    np.testing.assert_array_equal(left.mask | left.excluded, left.region)
+    np.testing.assert_array_equal(left.excluded, part & ~hidden)
+    assert rest.without(part).excluded is None
+    np.testing.assert_array_equal(rest.without(part).region, rest.mask)

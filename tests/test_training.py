@@ -12,7 +12,7 @@ from sam_nb.truth import OUTLINES, read_outlines
 from training import prompts, sources
 from training.average import average
 from training.data import SceneDataset
-from training.scenes import Composer
+from training.scenes import Composer, Scene, Target
 from training.sources import material_parts
 from training.things import with_hole
 
@@ -118,6 +118,31 @@ def test_targets_lie_inside_their_regions(pack):
             assert target.mask.shape == scene.image.shape[:2]
             assert not (target.mask & ~target.region).any()
             assert target.excluded is None or not (target.mask & target.excluded).any()
+
+
+def test_things_pasted_onto_a_photograph_hide_what_they_lie_on(pack):
+    composer = Composer(sources.SourcePack(pack, "train"), 256)
+    grey = np.full((200, 256, 3), 90, np.uint8)
+    whole = np.zeros((200, 256), bool)
+    whole[20:180, 30:230] = True
+    pasted = 0
+    for seed in range(15):
+        scene = composer.paste_onto(Scene(grey, [Target("object", whole, whole)]), np.random.default_rng(seed))
+        # A shadow may fall on the photograph; what a thing covers has a colour of its own.
+        colourful = np.ptp(scene.image.astype(int), axis=2) > 25
+        for target in scene.targets:
+            assert target.mask.any()
+            assert not (target.mask & ~target.region).any()
+        (left,) = [
+            target
+            for target in scene.targets
+            if np.array_equal(target.mask & whole, target.mask) and target.mask.sum() > 0.5 * whole.sum()
+        ]
+        covered = whole & ~left.mask
+        assert covered.sum() <= 0.4 * 3 * whole.sum()
+        assert colourful[left.mask].mean() < 0.02
+        pasted += covered.any()
+    assert pasted > 5
 
 
 def test_samples_are_padded_right_and_bottom(dataset):
