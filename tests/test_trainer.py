@@ -22,9 +22,10 @@ TINY = Config(side=SIDE, images=2, prompts=2, rounds=(0, 1), warmup=1, rate=1e-3
 def tiny_batch(seed=0):
     """Return samples of two images with two prompts each, one of every kind: a click, a box, two clicks, both."""
     rng = np.random.default_rng(seed)
-    truth = np.zeros((2, 2, SIDE // 2, SIDE // 2), np.uint8)
-    truth[:, :, 10:40, 8:30] = 1
-    truth[1, 1, 20:30, 40:60] = 1
+    truth = np.zeros((2, 2, 3, SIDE // 2, SIDE // 2), np.uint8)
+    truth[:, :, 0, 10:40, 8:30] = 1
+    truth[1, 1, 0, 20:30, 40:60] = 1
+    truth[0, 0, 1, 20:30, 10:20] = 1  # the first click could mean a part as well
     points, labels, boxes = np.zeros((2, 2, 3, 2)), np.full((2, 2, 3), -1), np.zeros((2, 2, 4))
     points[0, 0, 0], labels[0, 0, 0] = (30, 50), 1
     boxes[0, 1] = (15, 19, 61, 82)

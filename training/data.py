@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from training.meanings import MEANINGS, meanings_of, padded
 from training.prompts import first_prompt
 
 MOST_POINTS = 3  # of a first prompt
@@ -39,7 +40,8 @@ class SceneDataset(Dataset):
         """Return a dict of tensors; N is `prompts`, S is `side`.
 
         image : 3xSxS uint8, zeros at the right and bottom; size : 2 int64, height and width of what is not padding;
-        truth : Nx(S/2)x(S/2) uint8; points : Nx3x2 float32; labels : Nx3 float32, -1 where there is no point;
+        truth : NxMx(S/2)x(S/2) uint8, M meanings: the target, then what else a lone click on it could mean, then zeros;
+        points : Nx3x2 float32; labels : Nx3 float32, -1 where there is no point;
         boxes : Nx4 float32, zeros where there is none.
         """
         rng = np.random.default_rng([self.seed, index])
@@ -50,16 +52,18 @@ class SceneDataset(Dataset):
         # Few targets are prompted more than once, in different ways.
         targets = (scene.draw(self.prompts, rng) * self.prompts)[: self.prompts]
         half = self.side // 2
-        truth = np.zeros((self.prompts, half, half), np.uint8)
+        truth = np.zeros((self.prompts, MEANINGS, half, half), np.uint8)
         points = np.zeros((self.prompts, MOST_POINTS, 2), np.float32)
         labels = np.full((self.prompts, MOST_POINTS), -1, np.float32)
         boxes = np.zeros((self.prompts, 4), np.float32)
         for row, target in enumerate(targets):
-            padded = np.zeros((self.side, self.side), np.uint8)
-            padded[:height, :width] = target.mask * np.uint8(255)
-            truth[row] = cv2.resize(padded, (half, half), interpolation=cv2.INTER_AREA) > 127
             prompt = first_prompt(target, rng)
             count = len(prompt.points)
+            masks = [target.mask]
+            if count == 1 and prompt.labels[0] == 1 and prompt.box is None:
+                masks = meanings_of(target, prompt.points[0], scene.targets, rng)
+            for number, square in enumerate(padded(masks, self.side)[: len(masks)]):
+                truth[row, number] = cv2.resize(square, (half, half), interpolation=cv2.INTER_AREA) > 127
             points[row, :count], labels[row, :count] = prompt.points, prompt.labels
             if prompt.box is not None:
                 boxes[row] = prompt.box

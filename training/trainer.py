@@ -14,6 +14,7 @@ from sam_nb.lite import IMAGE_SIZE
 from sam_nb.losses import prompt_loss
 from training.corrections import next_clicks
 from training.decoding import decode, first_prompts
+from training.meanings import meanings_loss
 from training.on_cpu import speed_up_training
 
 
@@ -137,7 +138,9 @@ class Trainer:
         leaf = embeddings.detach().requires_grad_()
         metrics = {}
         spare = len(config.rounds) - 1
-        prompts, truth = first_prompts(batch, spare), batch["truth"].flatten(0, 1).float()
+        prompts, meanings = first_prompts(batch, spare), batch["truth"].flatten(0, 1).float()
+        truth = meanings[:, 0]
+        is_several = meanings[:, 1].flatten(1).any(1)
         first_spare = prompts.labels.shape[1] - spare
         valid = valid[prompts.owner]
         if self.compiled:
@@ -146,7 +149,10 @@ class Trainer:
         for number in range(rounds):
             ambiguous = prompts.is_ambiguous if number == 0 else torch.zeros_like(prompts.has_box)
             logits, predicted = self._decode(leaf, prompts)
-            loss, found = prompt_loss(logits, predicted, truth, valid, ambiguous)
+            loss, found = prompt_loss(logits, predicted, truth, valid, ambiguous & ~is_several)
+            rows = torch.nonzero(ambiguous & is_several)[:, 0]
+            if len(rows):
+                loss = loss.index_add(0, rows, meanings_loss(logits[rows, 1:], meanings[rows], valid[rows]))
             (loss.mean() / rounds).backward()
             logits, predicted, found = logits.detach(), predicted.detach(), found.detach()
             _note(metrics, prompts, number, ambiguous=ambiguous, loss=loss.detach(), predicted=predicted, found=found)

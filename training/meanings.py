@@ -1,0 +1,80 @@
+"""All that one click can mean: the object, the part and the pair of objects that hold it, each learned by one mask.
+
+SAM learns one meaning at a time, whichever was drawn, by the mask that is nearest to it (SAM paper, appendix A). With
+a billion masks that makes three different masks. With few, and most of them whole objects, all three become the
+whole. A scene whose targets lie in each other says more: the masks are told all of them at once, each one another.
+"""
+
+from itertools import permutations
+
+import numpy as np
+import torch
+
+from sam_nb.losses import mask_loss
+from sam_nb.masks import iou
+
+MEANINGS = 3  # as many as there are masks
+ALIKE = 0.8  # IoU from which two targets are one meaning
+
+
+def meanings_of(target, point, targets, rng):
+    """Return what else a click on a target can mean.
+
+    Parameters
+    ----------
+    target : training.scenes.Target
+        What was drawn.
+    point : (float, float)
+        The click, (x, y), a pixel of it.
+    targets : list of training.scenes.Target
+        Of the scene.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    list of HxW numpy.ndarray of bool
+        At most `MEANINGS`, none like another; the target's own mask first.
+    """
+    x, y = (int(value) for value in point)
+    # What is left of a thing without a part of it needs a negative click to be meant.
+    others = [other.mask for other in targets if other.kind != "rest" and other.mask[y, x]]
+    found = [target.mask]
+    for number in rng.permutation(len(others)):
+        if len(found) < MEANINGS and all(iou(others[number], mask) < ALIKE for mask in found):
+            found.append(others[number])
+    return found
+
+
+def meanings_loss(logits, meanings, valid):
+    """Return the loss of three masks that together should be all meanings, each mask one: the best way to share them.
+
+    Parameters
+    ----------
+    logits : Px3xHxW torch.Tensor of float32
+        Of the mask tokens 1 to 3.
+    meanings : Px3xHxW torch.Tensor of float32
+        0 or 1; all 0 where there are fewer.
+    valid : PxHxW torch.Tensor of float32
+        As in `sam_nb.losses.mask_loss`.
+
+    Returns
+    -------
+    P torch.Tensor of float32
+        The mean over the meanings that there are.
+    """
+    present = meanings.flatten(2).any(2)
+    # P x meanings x masks
+    costs = torch.stack([mask_loss(logits, meaning, valid) for meaning in meanings.unbind(1)], dim=1)
+    costs = costs * present[..., None]
+    rows = torch.arange(costs.shape[1], device=costs.device)
+    ways = torch.tensor(list(permutations(range(logits.shape[1]), costs.shape[1])), device=costs.device)
+    totals = costs[:, rows, ways].sum(2)  # P x ways
+    return totals.min(1).values / present.sum(1).clamp(min=1)
+
+
+def padded(masks, side):
+    """Return masks, a list of HxW bool, in the corner of `MEANINGS` squares of a side, uint8 0 and 255."""
+    out = np.zeros((MEANINGS, side, side), np.uint8)
+    for square, mask in zip(out, masks, strict=False):
+        square[: mask.shape[0], : mask.shape[1]] = mask * np.uint8(255)
+    return out
