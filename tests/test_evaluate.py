@@ -20,6 +20,15 @@ from training.measures import Judge, mean_over_groups, perimeter, raggedness, su
 Y, X = np.mgrid[:200, :200]
 
 
+@pytest.fixture(autouse=True)
+def same_threads():
+    """The command sets how many threads compute, and with that the last bit of what other tests compare."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(threads[0])
+    cv2.setNumThreads(threads[1])
+
+
 def disc(radius, x=100, y=100):
     return np.hypot(X - x, Y - y) < radius
 
