@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from training.meanings import MEANINGS, meanings_of, padded
+from training.meanings import MEANINGS, meanings_of
 from training.prompts import first_prompt
 
 MOST_POINTS = 3  # of a first prompt
@@ -62,7 +62,9 @@ class SceneDataset(Dataset):
             masks = [target.mask]
             if count == 1 and prompt.labels[0] == 1 and prompt.box is None:
                 masks = meanings_of(target, prompt.points[0], scene.targets, rng)
-            for number, square in enumerate(padded(masks, self.side)[: len(masks)]):
+            for number, mask in enumerate(masks):
+                square = np.zeros((self.side, self.side), np.uint8)
+                square[:height, :width] = mask * np.uint8(255)
                 truth[row, number] = cv2.resize(square, (half, half), interpolation=cv2.INTER_AREA) > 127
             points[row, :count], labels[row, :count] = prompt.points, prompt.labels
             if prompt.box is not None:

@@ -70,11 +70,3 @@ def meanings_loss(logits, meanings, valid):
     ways = torch.tensor(list(permutations(range(logits.shape[1]), costs.shape[1])), device=costs.device)
     totals = costs[:, rows, ways].sum(2)  # P x ways
     return totals.min(1).values / present.sum(1).clamp(min=1)
-
-
-def padded(masks, side):
-    """Return masks, a list of HxW bool, in the corner of `MEANINGS` squares of a side, uint8 0 and 255."""
-    out = np.zeros((MEANINGS, side, side), np.uint8)
-    for square, mask in zip(out, masks, strict=False):
-        square[: mask.shape[0], : mask.shape[1]] = mask * np.uint8(255)
-    return out
