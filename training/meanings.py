@@ -7,7 +7,6 @@ whole. A scene whose targets lie in each other says more: the masks are told all
 
 from itertools import permutations
 
-import numpy as np
 import torch
 
 from sam_nb.losses import mask_loss
