@@ -61,6 +61,12 @@ def test_a_photograph_is_read_as_it_was_written(pack):
         assert np.abs(image[labels == 1].mean(0) - BLUE).max() < 8  # RGB, not BGR
 
 
+def test_a_pack_is_read_once_so_that_forked_workers_share_no_open_file(pack):
+    photographs = PhotoPack([pack], "held_out")
+    pack.write_bytes(b"")
+    np.testing.assert_array_equal(photographs.read(0)[1], photograph()[1])
+
+
 def test_scenes_ask_for_objects_parts_rests_and_groups(pack):
     composer = PhotoComposer(PhotoPack([pack], "train"), 256)
     kinds = Counter()

@@ -66,7 +66,7 @@ class Photograph:
 
 
 class PhotoPack:
-    """Annotated photographs from packs.
+    """Annotated photographs from packs, kept encoded in memory (so that forked workers share them).
 
     Parameters
     ----------
@@ -76,15 +76,15 @@ class PhotoPack:
 
     def __init__(self, paths, split):
         held_out = set(HELD_OUT.read_text().split())
-        self.photographs, self._packs = [], []
+        self.photographs, self._content, self._decoded = [], [], []
         for path in paths:
-            pack = zipfile.ZipFile(path)
-            for entry in json.loads(pack.read("manifest.json")):
-                if (entry["name"] in held_out) == (split == "held_out"):
-                    self.photographs.append(Photograph(entry["name"], entry["objects"]))
-                    self._packs.append(pack)
-        self._suffixes = {pack: _suffixes(pack) for pack in set(self._packs)}
-        self._decoded = []
+            with zipfile.ZipFile(path) as pack:
+                suffix = _suffix(pack)
+                for entry in json.loads(pack.read("manifest.json")):
+                    name = entry["name"]
+                    if (name in held_out) == (split == "held_out"):
+                        self.photographs.append(Photograph(name, entry["objects"]))
+                        self._content.append((pack.read(name + suffix), pack.read(name + ".png")))
 
     def decode_all(self, threads):
         """Keep everything decoded in memory from now on, about 1 MB a photograph, which forked workers share."""
@@ -95,17 +95,14 @@ class PhotoPack:
         """Return a photograph by its place in `photographs`: image HxWx3 uint8 RGB, labels HxW uint8 or uint16."""
         if self._decoded:
             return self._decoded[number]
-        pack, name = self._packs[number], self.photographs[number].name
-        for_image, for_labels = self._suffixes[pack]
-        image = cv2.imdecode(np.frombuffer(pack.read(name + for_image), np.uint8), cv2.IMREAD_COLOR)
-        labels = cv2.imdecode(np.frombuffer(pack.read(name + for_labels), np.uint8), cv2.IMREAD_UNCHANGED)
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels
+        image, labels = (np.frombuffer(content, np.uint8) for content in self._content[number])
+        image = cv2.cvtColor(cv2.imdecode(image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        return image, cv2.imdecode(labels, cv2.IMREAD_UNCHANGED)
 
 
-def _suffixes(pack):
-    """Return the suffixes of a pack's images and of its labels."""
-    found = {Path(name).suffix for name in pack.namelist()} - {".json", ".png"}
-    return found.pop(), ".png"
+def _suffix(pack):
+    """Return the suffix of a pack's images, which is not that of its labels."""
+    return ({Path(name).suffix for name in pack.namelist()} - {".json", ".png"}).pop()
 
 
 class PhotoComposer:
@@ -289,7 +286,7 @@ def split(paths):
     looks = defaultdict(dict)
     for path in paths:
         with zipfile.ZipFile(path) as pack:
-            suffix = _suffixes(pack)[0]
+            suffix = _suffix(pack)
             for entry in tqdm(json.loads(pack.read("manifest.json")), desc=Path(path).name):
                 image = cv2.imdecode(np.frombuffer(pack.read(entry["name"] + suffix), np.uint8), cv2.IMREAD_COLOR)
                 looks[entry["name"].split("/")[0]][entry["name"]] = _look(image)
