@@ -11,9 +11,9 @@ import torch
 from segment_anything import SamPredictor, sam_model_registry
 
 from sam_nb import Prompt, load_image, load_sam
-from sam_nb.attention import speed_up
-from sam_nb.lite import build_lite
-from sam_nb.models import Sam
+from sam_nb.model.fast_encoder import speed_up
+from sam_nb.model.lite import build_lite
+from sam_nb.model.sam import Sam
 
 MODELS = ("lite", "vit_b")
 COUNTS = (1, 10, 100)

@@ -4,8 +4,8 @@ import cv2
 import ipywidgets
 
 from sam_nb.draw import overlay_records
-from sam_nb.everything import select
 from sam_nb.layers import jpeg
+from sam_nb.model.everything import select
 
 WIDTH = 800  # pixels of the picture
 

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from sam_nb.clicks import innermost, next_click, noisy_box, random_click, with_click
-from sam_nb.embeddings import Embedding
 from sam_nb.export import write_whole
 from sam_nb.images import load_image
 from sam_nb.losses import prompt_loss
 from sam_nb.masks import bounding_box, iou
-from sam_nb.models import Sam
+from sam_nb.model.embeddings import Embedding
+from sam_nb.model.sam import Sam
 from sam_nb.prompts import Prompt
 
 LARGEST_GRADIENT = 1.0  # norm: one odd prompt must not throw the decoder off

@@ -29,7 +29,7 @@ from sam_nb.export import save_segments
 from sam_nb.images import load_image
 from sam_nb.layers import jpeg, masks_file, picture_file, snapshot
 from sam_nb.masks import iou
-from sam_nb.models import load_sam
+from sam_nb.model.sam import load_sam
 from sam_nb.pointer import PointerRelay
 from sam_nb.prompts import Prompt
 from sam_nb.session import Session

@@ -6,8 +6,8 @@ import pytest
 import torch
 from segment_anything.modeling import ImageEncoderViT, image_encoder
 
-from sam_nb import attention
-from sam_nb.attention import compute_in, linear, speed_up
+from sam_nb.model import fast_encoder as attention
+from sam_nb.model.fast_encoder import compute_in, linear, speed_up
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam_nb import checkpoints, models
-from sam_nb.checkpoints import CHECKPOINTS, download, sha256
+from sam_nb.model import checkpoints
+from sam_nb.model import sam as models
+from sam_nb.model.checkpoints import CHECKPOINTS, download, sha256
 
 
 @pytest.fixture(scope="module")

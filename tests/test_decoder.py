@@ -6,10 +6,10 @@ import pytest
 import torch
 from segment_anything.modeling import MaskDecoder, transformer
 
-from sam_nb.attention import speed_up
-from sam_nb.decoder import Decoder, DecoderAttention, DecoderBlock, FastLiteDecoder
-from sam_nb.lite import CHANNELS as LITE_CHANNELS
-from sam_nb.lite import LiteDecoder, build_lite
+from sam_nb.model.fast_decoder import Decoder, DecoderAttention, DecoderBlock, FastLiteDecoder
+from sam_nb.model.fast_encoder import speed_up
+from sam_nb.model.lite import CHANNELS as LITE_CHANNELS
+from sam_nb.model.lite import LiteDecoder, build_lite
 
 CHANNELS = 32
 

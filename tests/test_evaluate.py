@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 
 from sam_nb import Prompt, iou, load_image, load_sam
-from sam_nb.lite import build_lite
+from sam_nb.model.lite import build_lite
 from training import compare, evaluate, photos, sheet, street
 from training.cases import Case, CaseSet, candidates, choose, held_out_photographs, tight_box
 from training.measures import Judge, mean_over_groups, perimeter, raggedness, summarise

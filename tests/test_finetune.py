@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from sam_nb import Prompt, finetune, finetuning, iou, iou_by_prompt, load_sam, save_weights
-from sam_nb.attention import speed_up
-from sam_nb.lite import build_lite
 from sam_nb.losses import prompt_loss
-from sam_nb.models import Sam
+from sam_nb.model.fast_encoder import speed_up
+from sam_nb.model.lite import build_lite
+from sam_nb.model.sam import Sam
 from sam_nb.painted import paint_cells
 
 

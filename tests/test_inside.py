@@ -8,10 +8,10 @@ import torch
 from segment_anything.modeling import MaskDecoder, transformer
 
 from sam_nb import Prompt
-from sam_nb.attention import speed_up
-from sam_nb.embeddings import Embedding
-from sam_nb.inside import attention_weights, enlarge, meet, predicted_iou, token_attention
-from sam_nb.models import Sam
+from sam_nb.model.embeddings import Embedding
+from sam_nb.model.fast_encoder import speed_up
+from sam_nb.model.internals import attention_weights, enlarge, meet, predicted_iou, token_attention
+from sam_nb.model.sam import Sam
 
 CHANNELS = 32
 

@@ -5,8 +5,8 @@ import pytest
 import timm
 import torch
 
-from sam_nb.efficientnet import EfficientNetLite2
-from sam_nb.lite import IMAGE_SIZE, STRIDE, LiteEncoder, build_lite
+from sam_nb.model.efficientnet import EfficientNetLite2
+from sam_nb.model.lite import IMAGE_SIZE, STRIDE, LiteEncoder, build_lite
 
 
 @pytest.mark.parametrize("size", [(96, 160), (95, 33)])

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from sam_nb import models
-from sam_nb.embeddings import EmbeddingCache
 from sam_nb.masks import iou
-from sam_nb.models import Sam, load_sam
+from sam_nb.model import sam as models
+from sam_nb.model.embeddings import EmbeddingCache
+from sam_nb.model.sam import Sam, load_sam
 from sam_nb.prompts import Prompt
 
 
@@ -33,7 +33,7 @@ def test_an_unknown_name():
 
 
 def test_lite_reads_its_weights_from_safetensors(tmp_path, lite):
-    from sam_nb.lite import WEIGHTS
+    from sam_nb.model.lite import WEIGHTS
 
     copy = tmp_path / "mine.safetensors"
     copy.write_bytes(WEIGHTS.read_bytes())

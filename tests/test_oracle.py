@@ -6,7 +6,7 @@ import torch
 from segment_anything import SamPredictor
 
 from sam_nb import load_image
-from sam_nb.models import Sam
+from sam_nb.model.sam import Sam
 from sam_nb.prompts import Prompt
 
 

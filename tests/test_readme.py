@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sam_nb import load_image
-from sam_nb.checkpoints import CHECKPOINTS
+from sam_nb.model.checkpoints import CHECKPOINTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

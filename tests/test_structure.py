@@ -112,7 +112,7 @@ def test_segment_anything_waits_with_torchvision_until_it_is_asked():
 # torchvision that cannot be imported is told each time, and not hidden behind a half-made package.
 BROKEN = """
 import sys
-import sam_nb.models
+import sam_nb.model.sam
 sys.modules["torchvision"] = None
 for _ in range(2):
     try:

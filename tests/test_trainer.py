@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.lite import build_lite
+from sam_nb.model.lite import build_lite
 from training import trainer
 from training.corrections import depths, next_clicks
 from training.decoding import decode, first_prompts

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam_nb.lite import IMAGE_SIZE
+from sam_nb.model.lite import IMAGE_SIZE
 from sam_nb.truth import OUTLINES, read_outlines
 from training import prompts, sources
 from training.average import average

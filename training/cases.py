@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from sam_nb.clicks import innermost
-from sam_nb.lite import IMAGE_SIZE
 from sam_nb.masks import bounding_box
+from sam_nb.model.lite import IMAGE_SIZE
 from sam_nb.truth import outlined_masks
 from training.photos import HELD_OUT, PhotoPack, part_targets, region_mask
 from training.scenes import SMALLEST_OBJECT, Composer, is_target

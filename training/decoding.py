@@ -81,7 +81,7 @@ def embed(encoder, prompts, dtype):
 
     Parameters
     ----------
-    encoder : sam_nb.lite.LitePromptEncoder
+    encoder : sam_nb.model.lite.LitePromptEncoder
     prompts : PromptBatch
     dtype : torch.dtype
         Of the dense embedding.

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from sam_nb.images import load_image
 from sam_nb.masks import iou
-from sam_nb.models import load_sam
+from sam_nb.model.sam import load_sam
 from sam_nb.truth import OUTLINES, load_truth, read_outlines
 from training.cases import Case, CaseSet, compositions, held_out_photographs, outlined_photographs
 from training.measures import (

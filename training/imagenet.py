@@ -8,7 +8,7 @@ def load_imagenet(backbone, path):
 
     Parameters
     ----------
-    backbone : sam_nb.efficientnet.EfficientNetLite2
+    backbone : sam_nb.model.efficientnet.EfficientNetLite2
     path : pathlib.Path
         The package's .pth: the same layers in the same order under other names, and the classifier after them.
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.efficientnet import InvertedBlock, SeparableBlock
+from sam_nb.model.efficientnet import InvertedBlock, SeparableBlock
 
 
 def speed_up_training(model):

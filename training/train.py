@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sam_nb.export import write_whole
-from sam_nb.lite import build_lite
+from sam_nb.model.lite import build_lite
 from training.data import SceneDataset, quiet_worker
 from training.imagenet import load_imagenet
 from training.photos import Mixed, PhotoComposer, PhotoPack

@@ -9,9 +9,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from sam_nb.decoder import FastLiteDecoder
-from sam_nb.lite import IMAGE_SIZE
 from sam_nb.losses import prompt_loss
+from sam_nb.model.fast_decoder import FastLiteDecoder
+from sam_nb.model.lite import IMAGE_SIZE
 from training.corrections import next_clicks
 from training.decoding import decode, first_prompts
 from training.meanings import meanings_loss

@@ -8,8 +8,8 @@ multiplications and hardly any memory. What several prompts about one picture ha
 import torch
 import torch.nn.functional as F
 
-from sam_nb.lite import CHANNELS, FINE_CHANNELS, LiteDecoder, for_each_prompt
-from sam_nb.upstream import MaskDecoder, transformer
+from sam_nb.model.lite import CHANNELS, FINE_CHANNELS, LiteDecoder, for_each_prompt
+from sam_nb.model.upstream import MaskDecoder, transformer
 
 
 class DecoderAttention(transformer.Attention):

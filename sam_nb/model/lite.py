@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.efficientnet import EfficientNetLite2
-from sam_nb.upstream import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from sam_nb.model.efficientnet import EfficientNetLite2
+from sam_nb.model.upstream import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-WEIGHTS = Path(__file__).parent / "data" / "lite.safetensors"
+WEIGHTS = Path(__file__).parent.parent / "data" / "lite.safetensors"
 
 IMAGE_SIZE = 512  # pixels of the padded square that the encoder sees
 STRIDE = 8  # pixels per cell of the embedding

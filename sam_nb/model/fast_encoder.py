@@ -10,10 +10,10 @@ and most of its time goes by waiting for memory. Here a few rows of scores are m
 import torch
 import torch.nn.functional as F
 
-from sam_nb.decoder import Decoder, DecoderAttention, DecoderBlock, FastLiteDecoder
-from sam_nb.efficientnet import COARSE
-from sam_nb.lite import LiteDecoder
-from sam_nb.upstream import MaskDecoder, image_encoder, transformer
+from sam_nb.model.efficientnet import COARSE
+from sam_nb.model.fast_decoder import Decoder, DecoderAttention, DecoderBlock, FastLiteDecoder
+from sam_nb.model.lite import LiteDecoder
+from sam_nb.model.upstream import MaskDecoder, image_encoder, transformer
 
 BY_ROWS = {"cpu"}  # kinds of device on which attention goes by rows; others have fused kernels
 SCORES = 2**21  # attention scores computed at a time: 4 or 8 MB, about what a processor's cache holds

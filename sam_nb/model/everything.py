@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 
 from sam_nb.images import load_image
 from sam_nb.masks import MASK_THRESHOLD, bounding_box
+from sam_nb.model.upstream import amg
 from sam_nb.prompts import Prompt
-from sam_nb.upstream import amg
 
 OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 MARGIN = 0.05  # by which stability on low-res logits may miss the threshold, being a little off that of the full size

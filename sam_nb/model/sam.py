@@ -16,13 +16,13 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from sam_nb.attention import compute_in, speed_up
-from sam_nb.checkpoints import CHECKPOINTS, download, home, sha256
-from sam_nb.embeddings import Embedding, EmbeddingCache, embedding_key
 from sam_nb.images import fit_to_side, load_image
-from sam_nb.lite import WEIGHTS, build_lite
 from sam_nb.masks import Masks
-from sam_nb.upstream import sam_model_registry
+from sam_nb.model.checkpoints import CHECKPOINTS, download, home, sha256
+from sam_nb.model.embeddings import Embedding, EmbeddingCache, embedding_key
+from sam_nb.model.fast_encoder import compute_in, speed_up
+from sam_nb.model.lite import WEIGHTS, build_lite
+from sam_nb.model.upstream import sam_model_registry
 
 ARCHITECTURES = {
     "lite": build_lite,
@@ -66,7 +66,7 @@ def load_sam(name=None, checkpoint=None, device=None, precision="float32"):
     FileNotFoundError
         `checkpoint` does not exist.
     RuntimeError
-        The weights could not be downloaded (see `sam_nb.checkpoints.download`).
+        The weights could not be downloaded (see `sam_nb.model.checkpoints.download`).
     """
     if name is None and checkpoint is None:
         name = _default_name()
@@ -169,7 +169,7 @@ class Sam:
 
     def predictor(self, embedding):
         """Return a `segment_anything.SamPredictor` that holds this embedding, as if `set_image` had been called."""
-        from segment_anything import SamPredictor  # noqa: PLC0415 - brings torchvision, see sam_nb.upstream
+        from segment_anything import SamPredictor  # noqa: PLC0415 - brings torchvision, see sam_nb.model.upstream
 
         self._check_made_here(embedding)
         predictor = SamPredictor(self.model)

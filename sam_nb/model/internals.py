@@ -6,7 +6,7 @@ and for `lite`, whose decoder has a few convolutions more.
 
 import torch
 
-from sam_nb.lite import LiteDecoder
+from sam_nb.model.lite import LiteDecoder
 
 
 def meet(decoder, features, dense):
