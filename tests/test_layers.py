@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam_nb.canvas.layers import MOST_OBJECTS, jpeg, masks_file, picture_file, snapshot
+from sam_nb.canvas.view import View
 from sam_nb.draw import BOX, NEGATIVE, POSITIVE
-from sam_nb.layers import MOST_OBJECTS, jpeg, masks_file, picture_file, snapshot
 from sam_nb.session import Box, Point
-from sam_nb.view import View
 
 RED, BLUE = (200, 10, 20), (10, 20, 220)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sam_nb.view import View
+from sam_nb.canvas.view import View
 
 
 @pytest.mark.parametrize(("height", "width"), [(648, 1152), (3000, 4000), (4000, 900), (60, 90), (1, 500)])

@@ -23,17 +23,17 @@ import numpy as np
 from ipycanvas import MultiCanvas, hold_canvas
 from IPython.display import display, update_display
 
+from sam_nb.canvas.layers import jpeg, masks_file, picture_file, snapshot
+from sam_nb.canvas.pointer import PointerRelay
+from sam_nb.canvas.view import View
 from sam_nb.draw import BOX as BOX_COLOR
 from sam_nb.draw import NEGATIVE, POSITIVE
 from sam_nb.export import save_segments
 from sam_nb.images import load_image
-from sam_nb.layers import jpeg, masks_file, picture_file, snapshot
 from sam_nb.masks import iou
 from sam_nb.model.sam import load_sam
-from sam_nb.pointer import PointerRelay
 from sam_nb.prompts import Prompt
 from sam_nb.session import Session
-from sam_nb.view import View
 
 MOST_WIDTH, MOST_HEIGHT = 1024, 640  # of the canvas, in its pixels
 PLACEHOLDER_WIDTH = 768  # of the picture that stands in for the canvas: it is saved with the notebook

@@ -17,7 +17,7 @@ def picture_file(image, view):
     Parameters
     ----------
     image : HxWx3 numpy.ndarray of uint8, RGB
-    view : sam_nb.view.View
+    view : sam_nb.canvas.view.View
     """
     return jpeg(_seen(image, view), quality=90)
 
@@ -29,7 +29,7 @@ def masks_file(painted, view, opacity):
     ----------
     painted : list of (HxW numpy.ndarray of bool, (int, int, int))
         Masks and their colours, RGB, the last on top.
-    view : sam_nb.view.View
+    view : sam_nb.canvas.view.View
     opacity : float
         Of the fill, 0 to 1; outlines are opaque.
     """

@@ -3,8 +3,8 @@
 import cv2
 import ipywidgets
 
+from sam_nb.canvas.layers import jpeg
 from sam_nb.draw import overlay_records
-from sam_nb.layers import jpeg
 from sam_nb.model.everything import select
 
 WIDTH = 800  # pixels of the picture
