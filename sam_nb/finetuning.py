@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from sam_nb.clicks import innermost, next_click, noisy_box, random_click, with_click
-from sam_nb.export import write_whole
+from sam_nb.files.results import write_whole
 from sam_nb.images import load_image
 from sam_nb.losses import prompt_loss
 from sam_nb.masks import bounding_box, iou

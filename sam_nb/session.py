@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from sam_nb.draw import PALETTE
-from sam_nb.formats import Segment
+from sam_nb.files.coco import Segment
 from sam_nb.images import load_image
 from sam_nb.masks import Masks
 from sam_nb.prompts import Prompt

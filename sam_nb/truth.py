@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sam_nb.files.polygons import fill
 from sam_nb.images import SAMPLES
-from sam_nb.polygons import fill
 
 OUTLINES = Path(__file__).parent / "data" / "outlines.json"
 """Outlines drawn by hand, of the photographs among the samples."""

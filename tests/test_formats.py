@@ -21,8 +21,8 @@ from sam_nb import (
     save_mask,
     save_yolo,
 )
-from sam_nb.formats import Segment, yolo_file, yolo_segments
-from sam_nb.polygons import fill, polygons
+from sam_nb.files.coco import Segment, yolo_file, yolo_segments
+from sam_nb.files.polygons import fill, polygons
 
 CATEGORIES = ["car", "wheel"]
 COUNT = 200

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-from sam_nb.export import write_whole
+from sam_nb.files.results import write_whole
 
 
 def average(shares):

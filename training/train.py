@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from sam_nb.export import write_whole
+from sam_nb.files.results import write_whole
 from sam_nb.model.lite import build_lite
 from training.data import SceneDataset, quiet_worker
 from training.imagenet import load_imagenet

@@ -28,7 +28,7 @@ from sam_nb.canvas.pointer import PointerRelay
 from sam_nb.canvas.view import View
 from sam_nb.draw import BOX as BOX_COLOR
 from sam_nb.draw import NEGATIVE, POSITIVE
-from sam_nb.export import save_segments
+from sam_nb.files.results import save_segments
 from sam_nb.images import load_image
 from sam_nb.masks import iou
 from sam_nb.model.sam import load_sam

@@ -20,8 +20,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from sam_nb.export import DEVICES, save_segments, write_whole
-from sam_nb.formats import Segment
+from sam_nb.files.coco import Segment
+from sam_nb.files.results import DEVICES, save_segments, write_whole
 from sam_nb.images import load_image
 from sam_nb.prompts import Prompt
 from sam_nb.session import Session

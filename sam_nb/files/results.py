@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sam_nb.formats import (
+from sam_nb.files.coco import (
     coco_file,
     coco_segments,
     cutout_file,

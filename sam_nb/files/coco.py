@@ -13,8 +13,8 @@ import pycocotools.mask
 from PIL import Image
 
 from sam_nb.draw import PALETTE
+from sam_nb.files.polygons import fill, in_one, polygons
 from sam_nb.masks import as_mask, bounding_box
-from sam_nb.polygons import fill, in_one, polygons
 
 # Where in its pixel a point lies that stands for the pixel: readers that round and readers that cut off both get it.
 WITHIN = 0.25
@@ -70,7 +70,7 @@ def cutout_file(image, mask):
 
 
 def index_file(segments, size):
-    """Return the bytes of a PNG of objects' numbers; arguments as in `sam_nb.export.save_index`."""
+    """Return the bytes of a PNG of objects' numbers; arguments as in `sam_nb.files.results.save_index`."""
     if len(segments) > 255:
         raise ValueError(
             f"8 bits tell 255 objects apart, and these are {len(segments)}: save them in parts, or as COCO"
@@ -99,7 +99,7 @@ def index_from_file(content):
 
 
 def coco_file(segments, size, picture, model, as_polygons=False):
-    """Return the bytes of a COCO JSON; arguments as in `sam_nb.export.save_coco`."""
+    """Return the bytes of a COCO JSON; arguments as in `sam_nb.files.results.save_coco`."""
     height, width = size
     categories = _categories(segments)
     annotations = []
@@ -163,7 +163,7 @@ def coco_segments(content):
 
 
 def yolo_file(segments, size, categories=None, tolerance=0.0):
-    """Return the bytes of YOLO's segmentation labels; arguments as in `sam_nb.export.save_yolo`."""
+    """Return the bytes of YOLO's segmentation labels; arguments as in `sam_nb.files.results.save_yolo`."""
     categories = _categories(segments) if categories is None else list(categories)
     lines = []
     for segment in segments:
@@ -177,7 +177,7 @@ def yolo_file(segments, size, categories=None, tolerance=0.0):
 
 
 def yolo_segments(content, size, categories):
-    """Return the segments of YOLO's labels, a list of `Segment`; arguments as in `sam_nb.export.load_yolo`."""
+    """Return the segments of YOLO's labels, a list of `Segment`; arguments as in `sam_nb.files.results.load_yolo`."""
     segments = []
     for number, line in enumerate(content.decode("utf-8").splitlines(), start=1):
         if not line.strip():
@@ -194,7 +194,7 @@ def yolo_segments(content, size, categories):
 
 
 def labelme_file(segments, size, picture, tolerance=0.0):
-    """Return the bytes of a LabelMe JSON; arguments as in `sam_nb.export.save_labelme`."""
+    """Return the bytes of a LabelMe JSON; arguments as in `sam_nb.files.results.save_labelme`."""
     shapes = []
     for number, segment in enumerate(segments, start=1):
         _checked(segment, size)
