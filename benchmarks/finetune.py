@@ -1,6 +1,6 @@
 """What a dozen labelled pictures teach: ``python benchmarks/finetune.py``.
 
-Painted cells in a look that SAM takes amiss (`sam_nb.painted`, "stain"): 12 pictures to learn from, 4 to stop by, 8 to
+Painted cells in a look that SAM takes amiss (`sam_nb.learning.synthetic`, "stain"): 12 pictures to learn from, 4 to stop by, 8 to
 measure on, and 4 in another look, "halo", that nobody learned from; others for each seed. Fine-tuned as in notebook 11,
 and beside it a U-Net that learns cell or background from the same 12 pictures; its answer is cut to the box around each
 cell, so that it is measured as the other.

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from sam_nb import Prompt, finetune, finetuning, iou, iou_by_prompt, load_sam, save_weights
-from sam_nb.losses import prompt_loss
+from sam_nb.learning.losses import prompt_loss
+from sam_nb.learning.synthetic import paint_cells
 from sam_nb.model.fast_encoder import speed_up
 from sam_nb.model.lite import build_lite
 from sam_nb.model.sam import Sam
-from sam_nb.painted import paint_cells
 
 
 def cells(*seeds):

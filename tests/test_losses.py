@@ -3,7 +3,7 @@
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
-from sam_nb import losses
+from sam_nb.learning import losses
 
 
 def test_padding_does_not_count():

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import torch
 
-from sam_nb.losses import mask_loss
+from sam_nb.learning.losses import mask_loss
 from training.meanings import MEANINGS, meanings_loss, meanings_of
 from training.scenes import Target
 

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sam_nb import painted
-from sam_nb.painted import KINDS, paint_cells
+from sam_nb.learning import synthetic as painted
+from sam_nb.learning.synthetic import KINDS, paint_cells
 
 
 @pytest.mark.parametrize("look", ["halo", "stain"])

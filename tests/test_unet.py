@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from sam_nb.learning.unet import UNet, train_unet
 from sam_nb.masks import iou
-from sam_nb.unet import UNet, train_unet
 
 
 def picture(seed, size=(48, 72)):

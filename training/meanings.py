@@ -9,7 +9,7 @@ from itertools import permutations
 
 import torch
 
-from sam_nb.losses import mask_loss
+from sam_nb.learning.losses import mask_loss
 from sam_nb.masks import iou
 
 MEANINGS = 3  # as many as there are masks
@@ -54,7 +54,7 @@ def meanings_loss(logits, meanings, valid):
     meanings : Px3xHxW torch.Tensor of float32
         0 or 1; all 0 where there are fewer.
     valid : PxHxW torch.Tensor of float32
-        As in `sam_nb.losses.mask_loss`.
+        As in `sam_nb.learning.losses.mask_loss`.
 
     Returns
     -------

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-from sam_nb.losses import prompt_loss
+from sam_nb.learning.losses import prompt_loss
 from sam_nb.model.fast_decoder import FastLiteDecoder
 from sam_nb.model.lite import IMAGE_SIZE
 from training.corrections import next_clicks

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from sam_nb.clicks import innermost, next_click, noisy_box, random_click, with_click
 from sam_nb.files.results import write_whole
 from sam_nb.images import load_image
-from sam_nb.losses import prompt_loss
+from sam_nb.learning.losses import prompt_loss
 from sam_nb.masks import bounding_box, iou
 from sam_nb.model.embeddings import Embedding
 from sam_nb.model.sam import Sam
