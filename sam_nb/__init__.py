@@ -41,7 +41,7 @@ _HOME = {
     "load_labelme": "files.results",
     "load_mask": "files.results",
     "load_sam": "model.sam",
-    "load_truth": "truth",
+    "load_truth": "ground_truth",
     "load_yolo": "files.results",
     "next_click": "clicks",
     "overlay": "draw",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from sam_nb.ground_truth import load_truth
 from sam_nb.images import SAMPLES, load_image
-from sam_nb.truth import load_truth
 
 
 def test_street_has_the_article_s_size_and_truth():

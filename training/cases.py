@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from sam_nb.clicks import innermost
+from sam_nb.ground_truth import outlined_masks
 from sam_nb.masks import bounding_box
 from sam_nb.model.lite import IMAGE_SIZE
-from sam_nb.truth import outlined_masks
 from training.photos import HELD_OUT, PhotoPack, part_targets, region_mask
 from training.scenes import SMALLEST_OBJECT, Composer, is_target
 from training.sources import SourcePack
@@ -102,7 +102,7 @@ def outlined_photographs(entries: list[dict], folders: dict[str, Path]) -> CaseS
     Parameters
     ----------
     entries : list of dict
-        From `sam_nb.truth.read_outlines`.
+        From `sam_nb.ground_truth.read_outlines`.
     folders : dict of str to pathlib.Path
         Where the photographs of each source are.
 

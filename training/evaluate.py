@@ -15,10 +15,10 @@ import torch
 from segment_anything import SamPredictor
 from tqdm import tqdm
 
+from sam_nb.ground_truth import OUTLINES, load_truth, read_outlines
 from sam_nb.images import load_image
 from sam_nb.masks import iou
 from sam_nb.model.sam import load_sam
-from sam_nb.truth import OUTLINES, load_truth, read_outlines
 from training.cases import Case, CaseSet, compositions, held_out_photographs, outlined_photographs
 from training.measures import (
     GOOD_ENOUGH,
