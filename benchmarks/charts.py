@@ -49,9 +49,9 @@ def main():
         "from the start of a kernel to the first mask, s",
         [(row[0].replace(", segment", "\nsegment"), float(row[-1]), "segment" not in row[0]) for row in first],
     )
-    names = ("predict", "predict_torch", "decode_many")
+    names = ("predict", "predict_torch", "decode_batch")
     for axes, row in zip((grid[1, 1], grid[2, 0]), many[::-1], strict=True):
-        values = [(name, float(cell), name == "decode_many") for name, cell in zip(names, row[2:5], strict=True)]
+        values = [(name, float(cell), name == "decode_batch") for name, cell in zip(names, row[2:5], strict=True)]
         bars(axes, f"{row[0]}: 100 boxes, ms for each", values)
     rows = [
         (f"{model}, {who}", float(row[index]), who == "sam_nb")

@@ -1,8 +1,8 @@
 """Many boxes about one picture: ``python benchmarks/decode.py``.
 
 Three ways to the same full-size masks, with `lite` and with Meta's vit_b: a call of `SamPredictor.predict` for each
-box, one of `SamPredictor.predict_torch` for all of them, and `Sam.decode_many`. Then the memory of `decode_many` as the
-boxes become more. Weights of vit_b are random: they decide neither time nor memory.
+box, one of `SamPredictor.predict_torch` for all of them, and `Sam.decode_batch`. Then the memory of `decode_batch` as
+the boxes become more. Weights of vit_b are random: they decide neither time nor memory.
 """
 
 import measure
@@ -11,8 +11,8 @@ import torch
 from segment_anything import SamPredictor, sam_model_registry
 
 from sam_nb import Prompt, load_image, load_sam
-from sam_nb.model.fast_encoder import speed_up
 from sam_nb.model.lite import build_lite
+from sam_nb.model.loading import speed_up
 from sam_nb.model.sam import Sam
 
 MODELS = ("lite", "vit_b")
@@ -44,7 +44,7 @@ def memory_of(name, count):
     ours, _ = models(name)
     image = load_image("street")
     embedding = ours.encode(image)
-    ours.decode_many(embedding, [Prompt(box=box) for box in draw(count, image.shape[:2])])
+    ours.decode_batch(embedding, [Prompt(box=box) for box in draw(count, image.shape[:2])])
     return measure.own_peak_memory()
 
 
@@ -63,9 +63,9 @@ def ways(ours, predictor, image, boxes):
         return predictor.predict_torch(None, None, on_device, multimask_output=False)[0][:, 0].cpu().numpy()
 
     def here():
-        return np.stack([masks.best for masks in ours.decode_many(embedding, prompts)])
+        return np.stack([masks.best for masks in ours.decode_batch(embedding, prompts)])
 
-    return {"predict": one_by_one, "predict_torch": one_batch, "decode_many": here}
+    return {"predict": one_by_one, "predict_torch": one_batch, "decode_batch": here}
 
 
 def main():
@@ -85,9 +85,9 @@ def main():
         for count in COUNTS:
             sides = ways(ours, predictor, image, draw(count, image.shape[:2]))
             times, masks = measure.in_turns(sides, arguments.rounds)
-            alike = 100 * np.mean(masks["decode_many"] == masks["predict"])
+            alike = 100 * np.mean(masks["decode_batch"] == masks["predict"])
             each = [f"{1000 * times[side] / count:.0f}" for side in sides]
-            ratio = times["predict"] / times["decode_many"]
+            ratio = times["predict"] / times["decode_batch"]
             rows.append((name, count, *each, f"{ratio:.2f}", f"{alike:.3f} %"))
     columns = ["model", "boxes", *(f"`{side}`, ms a box" for side in sides)]
     columns += ["times as fast as `predict`", "pixels alike"]

@@ -24,7 +24,7 @@ def thresholds(sam, image):
         return {"pred_iou_thresh": 0.4, "stability_score_thresh": 0.6}
     embedding = sam.encode(image)
     points = np.random.default_rng(0).uniform(0, image.shape[1::-1], (16, 2))
-    answers = sam.decode_many(embedding, [Prompt(points=[point]) for point in points], multimask_output=True)
+    answers = sam.decode_batch(embedding, [Prompt(points=[point]) for point in points], multimask_output=True)
     scores = np.concatenate([masks.scores for masks in answers])
     return {"pred_iou_thresh": float(np.quantile(scores, 0.9)), "stability_score_thresh": 0.0}
 

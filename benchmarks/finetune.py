@@ -1,15 +1,15 @@
 """What a dozen labelled pictures teach: ``python benchmarks/finetune.py``.
 
-Painted cells in a look that SAM takes amiss (`sam_nb.learning.synthetic`, "stain"): 12 pictures to learn from, 4 to stop by, 8 to
-measure on, and 4 in another look, "halo", that nobody learned from; others for each seed. Fine-tuned as in notebook 11,
-and beside it a U-Net that learns cell or background from the same 12 pictures; its answer is cut to the box around each
-cell, so that it is measured as the other.
+Painted cells in a look that SAM takes amiss (`sam_nb.learning.synthetic`, "stain"): 12 pictures to learn from, 4 to
+stop by, 8 to measure on, and 4 in another look, "halo", that nobody learned from; others for each seed. Fine-tuned as
+in notebook 11, and beside it a U-Net that learns cell or background from the same 12 pictures; its answer is cut to the
+box around each cell, so that it is measured as the other.
 """
 
 import measure
 import numpy as np
 
-from sam_nb import finetune, iou, iou_by_prompt, load_sam, paint_cells, train_unet
+from sam_nb import finetune, iou, iou_by_prompt, load_sam, synthetic_cells, train_unet
 from sam_nb.masks import bounding_box
 
 SEEDS = (0, 1, 2)
@@ -18,7 +18,7 @@ STEPS = {"fine-tuning": 60, "U-Net": 80}
 
 def pairs(seed):
     """Return a seed's pictures with their maps of cells: to learn from, to stop by, to measure on, another look."""
-    scenes = [paint_cells(1000 * seed + number, look="stain" if number < 24 else "halo") for number in range(28)]
+    scenes = [synthetic_cells(1000 * seed + number, look="stain" if number < 24 else "halo") for number in range(28)]
     made = [(scene.image, scene.labels) for scene in scenes]
     return made[:12], made[12:16], made[16:24], made[24:]
 
@@ -40,12 +40,12 @@ def main():
     """Measure and print the table."""
     parser = measure.parser(__doc__)
     parser.add_argument("--model", default="lite")
-    parser.add_argument("--rate", type=float, default=8e-4)
+    parser.add_argument("--lr", type=float, default=8e-4)
     arguments = parser.parse_args()
     sam, rows = load_sam(arguments.model, device=measure.DEVICE), []
     for seed in SEEDS:
         train, validation, test, other = pairs(seed)
-        tuned = finetune(sam, train, validation, steps=STEPS["fine-tuning"], rate=arguments.rate, seed=seed)
+        tuned = finetune(sam, train, validation, steps=STEPS["fine-tuning"], lr=arguments.lr, seed=seed)
         cells = [(image, labels > 0) for image, labels in train]
         unet = train_unet(cells, classes=1, steps=STEPS["U-Net"], seed=seed, device=measure.DEVICE)
         for look, side in (("stain", test), ("halo", other)):
@@ -54,7 +54,7 @@ def main():
             rows.append((seed, look, len(after["box"]), *changes, f"{in_boxes(unet, side).mean():.2f}"))
     columns = ["seed", "look", "cells", "one click", "a box", "U-Net, cut to the box"]
     about = (
-        f"{arguments.model}, mean IoU of the cells before → after {STEPS['fine-tuning']} steps at {arguments.rate:g}. "
+        f"{arguments.model}, mean IoU of the cells before → after {STEPS['fine-tuning']} steps at {arguments.lr:g}. "
     )
     about += measure.machine()
     measure.report("finetune", columns, rows, about, arguments.write)

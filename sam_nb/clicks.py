@@ -1,4 +1,4 @@
-"""A simulated user, who knows the truth, clicks where a mask is most wrong, and in training has a shaky hand.
+"""A simulated user, who knows the ground truth, clicks where a mask is most wrong, and in training has a shaky hand.
 
 The literature measures interactive segmentation with such a user (Xu et al., "Deep interactive object selection",
 2016), and so does the SAM paper (arXiv 2304.02643, section 7.1).
@@ -13,41 +13,41 @@ from sam_nb.masks import as_mask, bounding_box, iou
 from sam_nb.prompts import Prompt
 
 BOX_NOISE = 0.1  # standard deviation, share of the side (SAM paper, appendix A)
-BOX_NOISE_MOST = 20 / 1024  # share of the picture's long side (SAM paper: 20 pixels of 1024)
+MAX_BOX_NOISE = 20 / 1024  # share of the picture's long side (SAM paper: 20 pixels of 1024)
 
 
-def next_click(mask, truth):
+def next_click(mask, ground_truth):
     """Return the click that corrects a mask: the innermost pixel of the largest region of error.
 
     Parameters
     ----------
-    mask, truth : HxW numpy.ndarray of bool
+    mask, ground_truth : HxW numpy.ndarray of bool
         With an empty mask, the largest region of error is the object itself: this is where the user begins.
 
     Returns
     -------
     ((float, float), int), or None
         The point (x, y), a pixel's index, and its label: 1 where the mask misses something, 0 where it has too much.
-        None where mask and truth agree.
+        None where mask and ground truth agree.
 
     Raises
     ------
     ValueError
         The two differ in size, or are not masks.
     """
-    error = largest_error(mask, truth)
+    error = largest_error(mask, ground_truth)
     if error is None:
         return None
     x, y = innermost(error)
-    return (x, y), int(truth[int(y), int(x)])
+    return (x, y), int(ground_truth[int(y), int(x)])
 
 
-def largest_error(mask, truth):
-    """Return the largest connected region in which a mask is wrong, HxW bool; None where mask and truth agree."""
-    mask, truth = as_mask(mask, "mask"), as_mask(truth, "truth")
-    if mask.shape != truth.shape:
-        raise ValueError(f"mask and truth differ in size: {mask.shape} and {truth.shape} (height, width)")
-    error = mask != truth
+def largest_error(mask, ground_truth):
+    """Return the largest connected region where a mask is wrong, HxW bool; None if mask and ground truth agree."""
+    mask, ground_truth = as_mask(mask, "mask"), as_mask(ground_truth, "ground_truth")
+    if mask.shape != ground_truth.shape:
+        raise ValueError(f"mask and ground truth differ in size: {mask.shape} and {ground_truth.shape} (height, width)")
+    error = mask != ground_truth
     if not error.any():
         return None
     # 4-connected: regions that only touch at a corner are two mistakes to a user.
@@ -109,8 +109,8 @@ def noisy_box(region, rng):
     """
     box = np.array(bounding_box(region), np.float32)
     sides = np.tile(box[2:] - box[:2], 2)
-    most = BOX_NOISE_MOST * max(region.shape)
-    box += np.clip(rng.normal(0, BOX_NOISE, 4) * sides, -most, most)
+    limit = MAX_BOX_NOISE * max(region.shape)
+    box += np.clip(rng.normal(0, BOX_NOISE, 4) * sides, -limit, limit)
     limits = np.tile(region.shape[::-1], 2)
     return np.clip(box, 0, limits).astype(np.float32)
 
@@ -135,7 +135,7 @@ def with_click(prompt, click, mask_input=None):
     return Prompt(points, labels, None if prompt is None else prompt.box, mask_input)
 
 
-def click_on(sam, embedding, truth, start=None, *, feedback=True):
+def click_on(sam, embedding, ground_truth, start=None, *, feedback=True):
     """Let the simulated user work on one object; yield each prompt with its answer.
 
     Parameters
@@ -143,7 +143,7 @@ def click_on(sam, embedding, truth, start=None, *, feedback=True):
     sam : Sam
     embedding : Embedding
         Of the picture.
-    truth : HxW numpy.ndarray of bool
+    ground_truth : HxW numpy.ndarray of bool
         What the user has in mind.
     start : Prompt, optional
         Asked first, and part of every later prompt: a box, for instance. Left out: a click on the object's middle.
@@ -160,33 +160,33 @@ def click_on(sam, embedding, truth, start=None, *, feedback=True):
     Raises
     ------
     ValueError
-        There is nothing to click on: the truth is empty.
+        There is nothing to click on: the ground truth is empty.
 
     Notes
     -----
-    It goes on until mask and truth agree in every pixel, which may be never: `itertools.islice` stops it earlier.
+    It goes on until mask and ground truth agree in every pixel, which may be never: `itertools.islice` stops it.
     """
     if start is None:
-        first = next_click(np.zeros_like(truth), truth)
+        first = next_click(np.zeros_like(ground_truth), ground_truth)
         if first is None:
-            raise ValueError("nothing to click on: the truth is empty, expected an object, HxW bool")
+            raise ValueError("nothing to click on: the ground truth is empty, expected an object, HxW bool")
         start = with_click(None, first, None)
     prompt = start
     while True:
         masks = sam.decode(embedding, prompt)
         yield prompt, masks
-        click = next_click(masks.best, truth)
+        click = next_click(masks.best, ground_truth)
         if click is None:
             return
         prompt = with_click(prompt, click, masks.logits[masks.best_index] if feedback else None)
 
 
-def click_curve(sam, embedding, truth, start=None, *, rounds=8, feedback=True):
+def click_curve(sam, embedding, ground_truth, start=None, *, rounds=8, feedback=True):
     """Return how good the mask is after each prompt of the simulated user.
 
     Parameters
     ----------
-    sam, embedding, truth, start, feedback
+    sam, embedding, ground_truth, start, feedback
         As in `click_on`.
     rounds : int
         How many prompts. The first is `start` or the first click, each further one brings one more click.
@@ -194,8 +194,8 @@ def click_curve(sam, embedding, truth, start=None, *, rounds=8, feedback=True):
     Returns
     -------
     numpy.ndarray of float64, `rounds` long
-        IoU of the best-scored mask with the truth. A user who has nothing left to correct stops, and keeps the mask.
+        IoU of the highest-scoring mask with the ground truth. A user with nothing left to correct stops.
     """
-    asked = islice(click_on(sam, embedding, truth, start, feedback=feedback), rounds)
-    values = [iou(masks.best, truth) for _, masks in asked]
+    asked = islice(click_on(sam, embedding, ground_truth, start, feedback=feedback), rounds)
+    values = [iou(masks.best, ground_truth) for _, masks in asked]
     return np.pad(values, (0, rounds - len(values)), mode="edge")

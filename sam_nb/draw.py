@@ -1,19 +1,11 @@
-"""Masks onto pictures, as arrays: the one place where colours are chosen and mixed, for figures, canvas and files."""
+"""Masks laid over images, as arrays: for figures, canvas and files."""
 
 import zlib
 
 import cv2
 import numpy as np
 
-PALETTE = ((30, 144, 255), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 94, 0), (86, 180, 233))
-"""Colours of objects, RGB: SAM's customary dodger blue, then Okabe and Ito's, which colour-blind readers tell apart."""
-
-POSITIVE = (0, 158, 115)  # bluish green; drawn as a plus
-NEGATIVE = (213, 94, 0)  # vermilion; drawn as a cross
-BOX = (0, 158, 115)
-
-MISSING = (230, 159, 0)  # orange: in the truth, not in the mask
-EXTRA = (204, 121, 167)  # purple: in the mask, not in the truth
+from sam_nb.palette import EXTRA, MISSING, PALETTE
 
 
 def overlay(image, masks, colors=PALETTE, alpha=0.5, outline=None):
@@ -72,23 +64,23 @@ def outline_width(height, width):
     return max(1, round(max(height, width) / 400))
 
 
-def comparison(mask, truth, image):
-    """Return a picture of how a mask differs from the truth.
+def comparison(mask, ground_truth, image):
+    """Return a picture of how a mask differs from the ground truth.
 
     Parameters
     ----------
-    mask, truth : HxW numpy.ndarray of bool
+    mask, ground_truth : HxW numpy.ndarray of bool
     image : HxWx3 numpy.ndarray of uint8, RGB
-        Shown in grey, bright where mask and truth agree on the object.
+        Shown in grey, bright where mask and ground truth agree on the object.
 
     Returns
     -------
     HxWx3 numpy.ndarray of uint8
-        `MISSING` where the truth is not covered, `EXTRA` where the mask covers too much.
+        `MISSING` where the ground truth is not covered, `EXTRA` where the mask covers too much.
     """
     grey = image.mean(axis=2, keepdims=True)
     picture = np.repeat(90 + grey * 0.25, 3, axis=2)
-    picture[mask & truth] = (110 + grey * 0.57).repeat(3, axis=2)[mask & truth]
-    picture[truth & ~mask] = MISSING
-    picture[mask & ~truth] = EXTRA
+    picture[mask & ground_truth] = (110 + grey * 0.57).repeat(3, axis=2)[mask & ground_truth]
+    picture[ground_truth & ~mask] = MISSING
+    picture[mask & ~ground_truth] = EXTRA
     return np.rint(picture).astype(np.uint8)

@@ -1,27 +1,17 @@
-"""Figures for notebooks: `show` and `show_row`, `score` against the truth, and the article's three helpers."""
+"""Figures for notebooks: `show` and `show_row`, `score` against the ground truth, and the article's three helpers."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch, Rectangle
 
-from sam_nb.draw import (
-    BOX,
-    EXTRA,
-    MISSING,
-    NEGATIVE,
-    PALETTE,
-    POSITIVE,
-    comparison,
-    outline_width,
-    overlay,
-    overlay_records,
-)
+from sam_nb.draw import comparison, outline_width, overlay, overlay_records
 from sam_nb.masks import Masks, as_mask, iou
+from sam_nb.palette import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE
 
 WIDTH = 8  # inches, what fits a notebook's column
 
 
-def show(image, masks=None, prompt=None, *, truth=None, title=None, around=None, ax=None):
+def show(image, masks=None, prompt=None, *, ground_truth=None, title=None, around=None, ax=None):
     """Draw a picture with masks and prompts on it. The title names the model that made the masks.
 
     Parameters
@@ -31,7 +21,7 @@ def show(image, masks=None, prompt=None, *, truth=None, title=None, around=None,
         Of a `Masks` the best-scored mask is drawn; of several, each in its own colour.
     prompt : Prompt or sequence of Prompt, optional
         A green plus is a click on the object, an orange cross a click off it, a green frame a box.
-    truth : HxW numpy.ndarray of bool, optional
+    ground_truth : HxW numpy.ndarray of bool, optional
         The title then tells the IoU with it instead of the model's own guess.
     title : str, optional
         Words before the score and the model's name.
@@ -43,14 +33,14 @@ def show(image, masks=None, prompt=None, *, truth=None, title=None, around=None,
     Raises
     ------
     ValueError
-        A mask has another size than the picture or the truth.
+        A mask has another size than the picture or the ground truth.
     """
     answers = _as_list(masks)
     bits = [_best(answer) for answer in answers]
     for mask in bits:
         if mask.shape != image.shape[:2]:
             raise ValueError(f"mask and picture differ in size: {mask.shape} and {image.shape[:2]} (height, width)")
-    value = iou(bits[0], truth) if len(bits) == 1 and truth is not None else None
+    value = iou(bits[0], ground_truth) if len(bits) == 1 and ground_truth is not None else None
     part = _part(image, around)
     axes = ax or _new_axes(part)
     axes.imshow(overlay(image, bits, outline=outline_width(*_size(part))))
@@ -62,7 +52,7 @@ def show(image, masks=None, prompt=None, *, truth=None, title=None, around=None,
         plt.show()
 
 
-def show_row(image, answers, prompts=None, *, truth=None, titles=None, around=None):
+def show_row(image, answers, prompts=None, *, ground_truth=None, titles=None, around=None):
     """Draw several answers about one picture side by side.
 
     Parameters
@@ -72,7 +62,7 @@ def show_row(image, answers, prompts=None, *, truth=None, titles=None, around=No
         One `Masks`: its masks, one a panel (whole, part, subpart). Several: the best mask of each, one a panel.
     prompts : Prompt or sequence of Prompt, optional
         One for all panels, or one for each.
-    truth : HxW numpy.ndarray of bool, optional
+    ground_truth : HxW numpy.ndarray of bool, optional
         As in `show`.
     titles : sequence of str, optional
         As in `show`, one for each panel.
@@ -94,7 +84,7 @@ def show_row(image, answers, prompts=None, *, truth=None, titles=None, around=No
     size = (WIDTH, WIDTH / len(answers) * height / width + 0.5)
     _, axes = plt.subplots(1, len(answers), figsize=size, layout="constrained", squeeze=False)
     for panel, answer, prompt, title in zip(axes[0], answers, prompts, titles, strict=True):
-        show(image, answer, prompt, truth=truth, title=title, around=around, ax=panel)
+        show(image, answer, prompt, ground_truth=ground_truth, title=title, around=around, ax=panel)
         panel.set_xticks([])
         panel.set_yticks([])
         panel.set_title(panel.get_title(loc="left"), loc="left", fontsize=9)
@@ -126,14 +116,14 @@ def show_everything(image, records, model, *, title=None, ax=None):
         plt.show()
 
 
-def score(mask, truth, image=None, *, title=None):
-    """Draw what is missing and what is too much in a mask, and return its IoU with the truth.
+def score(mask, ground_truth, image=None, *, title=None):
+    """Draw what is missing and what is too much in a mask, and return its IoU with the ground truth.
 
     Parameters
     ----------
     mask : Masks or HxW numpy.ndarray of bool
         Of a `Masks`, the best-scored.
-    truth : HxW numpy.ndarray of bool
+    ground_truth : HxW numpy.ndarray of bool
     image : HxWx3 numpy.ndarray of uint8, RGB, optional
         Shown in grey underneath.
     title : str, optional
@@ -149,14 +139,14 @@ def score(mask, truth, image=None, *, title=None):
     ValueError
         The sizes differ, or this is not a mask.
     """
-    bits, truth = _best(mask), as_mask(truth, "truth")
-    value = iou(bits, truth)
+    bits, ground_truth = _best(mask), as_mask(ground_truth, "ground_truth")
+    value = iou(bits, ground_truth)
     if image is None:
         image = np.full((*bits.shape, 3), 128, dtype=np.uint8)
     part = _part(image, None)
     axes = _new_axes(part)
-    axes.imshow(comparison(bits, truth, image))
-    missing, extra = np.count_nonzero(truth & ~bits), np.count_nonzero(bits & ~truth)
+    axes.imshow(comparison(bits, ground_truth, image))
+    missing, extra = np.count_nonzero(ground_truth & ~bits), np.count_nonzero(bits & ~ground_truth)
     legend = [
         Patch(color=np.array(MISSING) / 255, label=f"missing, {missing:,} pixels"),
         Patch(color=np.array(EXTRA) / 255, label=f"too much, {extra:,} pixels"),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sam_nb.files.polygons import fill
 from sam_nb.images import SAMPLES
+from sam_nb.rasterize import rasterize
 
 OUTLINES = Path(__file__).parent / "data" / "outlines.json"
 """Outlines drawn by hand, of the photographs among the samples."""
@@ -14,7 +14,7 @@ OUTLINES = Path(__file__).parent / "data" / "outlines.json"
 _PAINTED = Path(__file__).parent / "data" / "street_truth.npz"
 
 
-def load_truth(name):
+def load_ground_truth(name):
     """Return the masks of what can be meant in a sample picture.
 
     Parameters
@@ -40,10 +40,12 @@ def load_truth(name):
         There is no such sample.
     """
     if name not in SAMPLES:
-        raise ValueError(f"there are no truth masks for {name!r}: expected a sample, one of {', '.join(SAMPLES)}")
+        raise ValueError(
+            f"there are no ground truth masks for {name!r}: expected a sample, one of {', '.join(SAMPLES)}"
+        )
     if name == "street":
-        with np.load(_PAINTED) as truth:
-            return dict(truth)
+        with np.load(_PAINTED) as ground_truth:
+            return dict(ground_truth)
     return next(outlined_masks(entry) for entry in read_outlines(OUTLINES) if entry["sample"] == name)
 
 
@@ -60,5 +62,6 @@ def outlined_masks(entry):
     """Return the masks of one of these pictures, dict of str to HxW numpy.ndarray of bool."""
     size = entry["height"], entry["width"]
     return {
-        thing["name"]: fill([np.round(polygon) for polygon in thing["polygons"]], size) for thing in entry["objects"]
+        thing["name"]: rasterize([np.round(polygon) for polygon in thing["polygons"]], size)
+        for thing in entry["objects"]
     }

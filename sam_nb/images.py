@@ -18,7 +18,7 @@ SAMPLES = ("street", "astronaut", "cat", "coffee", "coins", "rocket")
 _DATA = Path(__file__).parent / "data"
 
 URL_TIMEOUT = 30  # seconds without an answer
-URL_LIMIT = 200_000_000  # bytes: a picture, not a disk image
+MAX_DOWNLOAD = 200_000_000  # bytes: a picture, not a disk image
 
 
 def load_image(source):
@@ -84,13 +84,13 @@ def _sample(name):
 def _fetch(url):
     try:
         with urllib.request.urlopen(url, timeout=URL_TIMEOUT) as reply:  # http and https only, by the check above
-            data = reply.read(URL_LIMIT + 1)
+            data = reply.read(MAX_DOWNLOAD + 1)
     except OSError as error:  # urllib's URLError and HTTPError are OSErrors
         raise ValueError(
             f"could not fetch {url}: {error}. Save the picture in your browser and give its path instead"
         ) from error
-    if len(data) > URL_LIMIT:
-        raise ValueError(f"{url} is larger than {URL_LIMIT // 1_000_000} MB: not taken for a picture")
+    if len(data) > MAX_DOWNLOAD:
+        raise ValueError(f"{url} is larger than {MAX_DOWNLOAD // 1_000_000} MB: not taken for a picture")
     return data
 
 

@@ -1,4 +1,4 @@
-"""What the model answers: masks with their scores, and how far a mask is from the truth."""
+"""What the model answers: masks with their scores, and how far a mask is from the ground truth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Masks:
         The name of the model that made them, which every picture shows.
     size : (int, int)
         Height and width of the original picture.
-    enlarge : callable
+    upscale : callable
         Takes the number of a mask and returns its logits in the size of the original picture, HxW. It is called when a
         mask is looked at: often only one of three is, and a large picture's masks take longer to enlarge than to make.
     """
@@ -34,7 +34,7 @@ class Masks:
     logits: np.ndarray
     model: str
     size: tuple[int, int]
-    enlarge: Callable[[int], np.ndarray]
+    upscale: Callable[[int], np.ndarray]
 
     def __len__(self):
         return len(self.scores)
@@ -47,16 +47,16 @@ class Masks:
     @cached_property
     def bits(self):
         """All masks in the size of the original picture, CxHxW bool."""
-        return np.stack([self.enlarge(index) > MASK_THRESHOLD for index in range(len(self))])
+        return np.stack([self.upscale(index) > MASK_THRESHOLD for index in range(len(self))])
 
     def mask(self, index):
         """Return one of the masks in the size of the original picture, HxW bool."""
         # cached_property keeps its value under its own name.
-        return self.bits[index] if "bits" in vars(self) else self.enlarge(index) > MASK_THRESHOLD
+        return self.bits[index] if "bits" in vars(self) else self.upscale(index) > MASK_THRESHOLD
 
     def only(self, index):
         """Return this answer with one of its masks alone."""
-        return Masks(self.scores[[index]], self.logits[[index]], self.model, self.size, lambda _: self.enlarge(index))
+        return Masks(self.scores[[index]], self.logits[[index]], self.model, self.size, lambda _: self.upscale(index))
 
     @property
     def best_index(self):
@@ -88,12 +88,33 @@ class Masks:
         return np.array([bounding_box(mask) for mask in self.bits], dtype=np.int64).reshape(-1, 4)
 
 
-def iou(mask, truth):
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A mask with its name.
+
+    Attributes
+    ----------
+    mask : HxW numpy.ndarray of bool
+    name : str
+        Becomes the files' name.
+    category : str
+        Its class.
+    score : float, optional
+        The model's predicted IoU.
+    """
+
+    mask: np.ndarray
+    name: str
+    category: str = "object"
+    score: float | None = None
+
+
+def iou(mask, ground_truth):
     """Return the intersection over union of two masks, the field's measure of agreement.
 
     Parameters
     ----------
-    mask, truth : HxW array-like of bool
+    mask, ground_truth : HxW array-like of bool
 
     Returns
     -------
@@ -105,11 +126,11 @@ def iou(mask, truth):
     ValueError
         The masks have different sizes, are not HxW, or are not bool (0 and 1 of any type will do).
     """
-    mask, truth = as_mask(mask, "mask"), as_mask(truth, "truth")
-    if mask.shape != truth.shape:
-        raise ValueError(f"mask and truth differ in size: {mask.shape} and {truth.shape} (height, width)")
-    union = int(np.count_nonzero(mask | truth))
-    return int(np.count_nonzero(mask & truth)) / union if union else 1.0
+    mask, ground_truth = as_mask(mask, "mask"), as_mask(ground_truth, "ground_truth")
+    if mask.shape != ground_truth.shape:
+        raise ValueError(f"mask and ground truth differ in size: {mask.shape} and {ground_truth.shape} (height, width)")
+    union = int(np.count_nonzero(mask | ground_truth))
+    return int(np.count_nonzero(mask & ground_truth)) / union if union else 1.0
 
 
 def as_mask(value, name="mask"):

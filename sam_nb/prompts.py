@@ -177,7 +177,7 @@ def _labels(value, count):
 def _box(value):
     array = _numbers(value, "box", "four numbers (x0, y0, x1, y1)")
     if array.shape != (4,):
-        many = "; for several boxes make a Prompt of each and call decode_many" if array.ndim == 2 else ""
+        many = "; for several boxes make a Prompt of each and call decode_batch" if array.ndim == 2 else ""
         raise ValueError(f"box: expected four numbers (x0, y0, x1, y1), got the shape {array.shape}{many}")
     x0, y0, x1, y1 = array
     if x0 > x1 or y0 > y1:

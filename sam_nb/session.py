@@ -11,15 +11,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from sam_nb.draw import PALETTE
-from sam_nb.files.coco import Segment
 from sam_nb.images import load_image
-from sam_nb.masks import Masks
+from sam_nb.masks import Masks, Segment
+from sam_nb.palette import PALETTE
 from sam_nb.prompts import Prompt
 
 FORMAT = 1  # of the JSON; raised when a reader of this version could not read it
 
-KEPT_BYTES = 512 * 2**20  # of answers; older ones are asked for again when they are needed
+MAX_CACHE_BYTES = 512 * 2**20  # of answers; older ones are asked for again when they are needed
 
 
 @dataclass(frozen=True)
@@ -432,7 +431,7 @@ class _Answers:
         *older, (_, newest) = self._kept.items()
         for steps, answer in [(None, newest), *reversed(older)]:
             total += 0 if answer is None else answer.nbytes
-            if total > KEPT_BYTES and steps is not None:
+            if total > MAX_CACHE_BYTES and steps is not None:
                 del self._kept[steps]
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from sam_nb.draw import PALETTE
+from sam_nb.palette import PALETTE
 
 DOCS = Path(__file__).parent.parent / "docs"
 

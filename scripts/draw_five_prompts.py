@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from sam_nb import Prompt, iou, load_image, load_sam, load_truth, show
+from sam_nb import Prompt, iou, load_ground_truth, load_image, load_sam, show
 
 PICTURE = Path(__file__).parent.parent / "docs" / "five_prompts.jpg"
 
@@ -15,7 +15,7 @@ BOXES = {"car": (24, 170, 998, 472), "rear_wheel": (830, 338, 966, 458), "small_
 
 def main():
     """Write docs/five_prompts.jpg."""
-    image, truth, sam = load_image("street"), load_truth("street"), load_sam("lite")
+    image, ground_truth, sam = load_image("street"), load_ground_truth("street"), load_sam("lite")
     embedding = sam.encode(image)
     single = {
         "1 · point": (Prompt(points=[(500, 375)]), "car"),
@@ -28,10 +28,12 @@ def main():
     for panel, (title, (prompt, name)) in zip(axes.flat[1:], single.items(), strict=False):
         answer = sam.decode(embedding, prompt, multimask_output=False)
         around = AROUND_WHEEL if name == "tyre" else None
-        show(image, answer, prompt, truth=truth[name], title=title, around=around, ax=panel)
+        show(image, answer, prompt, ground_truth=ground_truth[name], title=title, around=around, ax=panel)
     prompts = [Prompt(box=box) for box in BOXES.values()]
-    answers = sam.decode_many(embedding, prompts)
-    values = ", ".join(f"{iou(answer.best, truth[name]):.2f}" for name, answer in zip(BOXES, answers, strict=True))
+    answers = sam.decode_batch(embedding, prompts)
+    values = ", ".join(
+        f"{iou(answer.best, ground_truth[name]):.2f}" for name, answer in zip(BOXES, answers, strict=True)
+    )
     show(image, answers, prompts, title=f"5 · several boxes · IoU {values}", ax=axes[1, 2])
     for panel in axes.flat:
         panel.set_xticks([])

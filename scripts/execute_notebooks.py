@@ -16,11 +16,13 @@ import nbformat
 from nbclient import NotebookClient
 from tqdm.auto import tqdm
 
+from sam_nb.storage import write_bytes
+
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TIMEOUT = 600  # seconds a cell may take
 WIDGET = "application/vnd.jupyter.widget-view+json"
 RAISES = "raises-exception"  # the tag by which nbclient lets a cell fail
-LARGEST = 600_000  # bytes of a saved notebook
+MAX_BYTES = 600_000  # bytes of a saved notebook
 OF_THIS_COMPUTER = (NOTEBOOKS.parent, Path.home(), Path(tempfile.gettempdir()))
 
 KERNEL_CONFIG = """
@@ -61,8 +63,10 @@ def execute(path):
     for folder in OF_THIS_COMPUTER:
         if json.dumps(f"{folder}{os.sep}")[1:-1] in text:
             raise RuntimeError(f"{path.name} shows a path of this computer, {folder}")
-    if len(text.encode()) > LARGEST:
-        raise RuntimeError(f"{path.name} would take {len(text.encode()):,} bytes, more than {LARGEST:,}: fewer figures")
+    if len(text.encode()) > MAX_BYTES:
+        raise RuntimeError(
+            f"{path.name} would take {len(text.encode()):,} bytes, more than {MAX_BYTES:,}: fewer figures"
+        )
     return text
 
 
@@ -78,9 +82,7 @@ def main():
         os.environ["IPYTHONDIR"] = ipython
         for path in tqdm(paths, unit="notebook"):
             text = execute(path)
-            part = path.with_suffix(".part")
-            part.write_text(text, encoding="utf-8", newline="\n")
-            part.replace(path)
+            write_bytes(path, text.encode(), overwrite=True)
 
 
 if __name__ == "__main__":

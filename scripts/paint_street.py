@@ -2,7 +2,7 @@
 # requires-python = "==3.11.*"
 # dependencies = ["bpy==5.0.1", "numpy==1.26.4", "pillow==13.0.0", "shapely==2.2.0"]
 # ///
-"""Paint "street": a long estate car parked at a kerb, with its exact truth masks.
+"""Paint "street": a long estate car parked at a kerb, with its exact ground truth masks.
 
 Everything in the picture is modelled here, with no downloaded asset or texture,
 and rendered with Blender's Cycles:
@@ -1664,7 +1664,7 @@ def render_indices(path: Path, scale: int) -> np.ndarray:
 # --------------------------------------------------------------------------
 
 
-def truth_masks(indices: np.ndarray) -> dict[str, np.ndarray]:
+def ground_truth_masks(indices: np.ndarray) -> dict[str, np.ndarray]:
     """Masks of what is visible; a pixel belongs to a mask that covers half of it."""
     height, width = (n // INDEX_OVERSAMPLING for n in indices.shape)
     blocks = indices.reshape(height, INDEX_OVERSAMPLING, width, INDEX_OVERSAMPLING)
@@ -1765,7 +1765,7 @@ def main() -> int:
     build_scene()
     with tempfile.TemporaryDirectory() as folder:
         picture = render_picture(Path(folder) / "picture.png", options.samples, options.scale)
-        masks = truth_masks(render_indices(Path(folder) / "index.exr", options.scale))
+        masks = ground_truth_masks(render_indices(Path(folder) / "index.exr", options.scale))
     save_jpeg(picture, options.out / "street.jpg")
     np.savez_compressed(options.out / "street_truth.npz", **masks)
     draw_check(picture, masks, options.scale).save(options.out / "check.png")

@@ -7,7 +7,8 @@ import torch
 from segment_anything.modeling import ImageEncoderViT, image_encoder
 
 from sam_nb.model import fast_encoder as attention
-from sam_nb.model.fast_encoder import compute_in, linear, speed_up
+from sam_nb.model.fast_encoder import linear
+from sam_nb.model.loading import set_precision, speed_up
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_in_bfloat16_the_encoder_is_near_and_its_sums_are_float32(encoder):
     exact = speed_up(copy.deepcopy(encoder))
     model = torch.nn.Module()
     model.image_encoder = speed_up(copy.deepcopy(encoder))
-    compute_in(model, torch.bfloat16)
+    set_precision(model, torch.bfloat16)
     kinds = {parameter.dtype for parameter in model.image_encoder.blocks.parameters()}
     assert kinds == {torch.float32, torch.bfloat16}
     pictures = torch.randn(1, 3, 240, 240)

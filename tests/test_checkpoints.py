@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam_nb.model import checkpoints
-from sam_nb.model import sam as models
+from sam_nb.model import loading
 from sam_nb.model.checkpoints import CHECKPOINTS, download, sha256
+from sam_nb.storage import cache_dir
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +88,13 @@ def test_a_whole_file_is_fetched_once_and_becomes_a_model(serve, random_vit_b, c
 
     point_to, server = serve
     checkpoint = point_to("/whole")
-    sam = models.load_sam("vit_b", device="cpu")
+    sam = loading.load_sam("vit_b", device="cpu")
     assert "vit_b: Meta's SAM, 93.7 M parameters, on cpu." in capsys.readouterr().out
     expected = random_vit_b.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in sam.model.state_dict().items())
     assert kept(checkpoint) == ["sam_vit_b_01ec64.pth"]
     # From now on it is on this computer: found without being named, and not fetched again.
-    assert models.load_sam(device="cpu").name == "vit_b"
+    assert loading.load_sam(device="cpu").name == "vit_b"
     assert server.requests == [("/whole", "bytes=0-")]
 
 
@@ -154,14 +154,14 @@ def test_a_wrong_file_under_the_right_name_is_left_alone(serve):
     checkpoint.path.parent.mkdir(parents=True)
     checkpoint.path.write_bytes(b"my own weights")
     with pytest.raises(ValueError, match=r"not vit_b's official file: expected .* got 14 bytes.*checkpoint="):
-        models.load_sam("vit_b")
+        loading.load_sam("vit_b")
     assert checkpoint.path.read_bytes() == b"my own weights"
     assert server.requests == []
 
 
 def test_a_local_file_is_taken_instead(checkpoint_file, capsys):
-    named = models.load_sam("vit_b", checkpoint=checkpoint_file, device="cpu")
-    unnamed = models.load_sam(checkpoint=str(checkpoint_file), device="cpu")
+    named = loading.load_sam("vit_b", checkpoint=checkpoint_file, device="cpu")
+    unnamed = loading.load_sam(checkpoint=str(checkpoint_file), device="cpu")
     assert named.name == unnamed.name == "vit_b"
     assert named.weights == unnamed.weights == sha256(checkpoint_file)
     assert "vit_b: weights from sam_vit_b_random.pth, 93.7 M parameters" in capsys.readouterr().out
@@ -171,19 +171,19 @@ def test_local_files_that_are_no_weights(checkpoint_file, tmp_path):
     import torch
 
     with pytest.raises(FileNotFoundError, match=r"no weights at .*absent.pth"):
-        models.load_sam("vit_b", checkpoint=tmp_path / "absent.pth")
+        loading.load_sam("vit_b", checkpoint=tmp_path / "absent.pth")
     cut = tmp_path / "cut.pth"
     cut.write_bytes(checkpoint_file.read_bytes()[:1_000_000])
     with pytest.raises(ValueError, match=r"\(1,000,000 bytes\) holds no weights.*A download that was cut\?"):
-        models.load_sam("vit_b", checkpoint=cut)
+        loading.load_sam("vit_b", checkpoint=cut)
     torch.save({"image_encoder.patch_embed.proj.weight": torch.zeros(5)}, tmp_path / "foreign.pth")
     with pytest.raises(ValueError, match="unknown model"):
-        models.load_sam(checkpoint=tmp_path / "foreign.pth")
+        loading.load_sam(checkpoint=tmp_path / "foreign.pth")
     with pytest.raises(ValueError, match="does not hold the weights of vit_l"):
-        models.load_sam("vit_l", checkpoint=checkpoint_file)
+        loading.load_sam("vit_l", checkpoint=checkpoint_file)
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="something other than weights"):
-        models.load_sam("vit_b", checkpoint=tmp_path / "list.pth")
+        loading.load_sam("vit_b", checkpoint=tmp_path / "list.pth")
 
 
 def test_a_pickle_runs_no_code(tmp_path):
@@ -195,7 +195,7 @@ def test_a_pickle_runs_no_code(tmp_path):
 
     torch.save({"weights": Trap()}, tmp_path / "trap.pth")
     with pytest.raises(ValueError, match="holds no weights that can be read"):
-        models.load_sam("vit_b", checkpoint=tmp_path / "trap.pth")
+        loading.load_sam("vit_b", checkpoint=tmp_path / "trap.pth")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -205,14 +205,14 @@ def test_the_table():
         assert checkpoint.url.endswith(checkpoint.file)
         assert len(checkpoint.sha256) == 64
         assert checkpoint.licence == "Apache-2.0"
-    assert set(models.ARCHITECTURES) - {"lite"} < set(CHECKPOINTS)
+    assert set(loading.ARCHITECTURES) - {"lite"} < set(CHECKPOINTS)
 
 
 def test_home(monkeypatch, tmp_path):
     monkeypatch.setenv("SAM_NB_HOME", str(tmp_path))
-    assert checkpoints.home() == tmp_path
+    assert cache_dir() == tmp_path
     monkeypatch.delenv("SAM_NB_HOME")
-    assert checkpoints.home().name == "sam-nb"
+    assert cache_dir().name == "sam-nb"
 
 
 def test_sha256_by_the_standard_s_example(tmp_path):

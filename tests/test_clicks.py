@@ -7,7 +7,7 @@ import pytest
 from discs import Discs
 from scipy import ndimage
 
-from sam_nb import Prompt, iou, load_truth
+from sam_nb import Prompt, iou, load_ground_truth
 from sam_nb.clicks import click_curve, click_on, innermost, next_click
 
 HEIGHT, WIDTH = 60, 90
@@ -26,11 +26,11 @@ def ellipses(seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_next_click_is_the_innermost_pixel_of_the_largest_error(seed):
-    mask, truth = ellipses(seed), ellipses(seed + 100)
-    (x, y), label = next_click(mask, truth)
-    assert label == truth[int(y), int(x)]
-    regions, count = ndimage.label(mask != truth)  # 4-connected by default
-    sizes = ndimage.sum_labels(mask != truth, regions, range(1, count + 1))
+    mask, ground_truth = ellipses(seed), ellipses(seed + 100)
+    (x, y), label = next_click(mask, ground_truth)
+    assert label == ground_truth[int(y), int(x)]
+    regions, count = ndimage.label(mask != ground_truth)  # 4-connected by default
+    sizes = ndimage.sum_labels(mask != ground_truth, regions, range(1, count + 1))
     largest = regions == 1 + sizes.argmax()
     assert largest[int(y), int(x)]
     depth = ndimage.distance_transform_edt(np.pad(largest, 1))[1:-1, 1:-1]
@@ -45,18 +45,18 @@ def test_the_first_click_is_in_the_middle(blob):
 
 
 def test_beyond_the_picture_is_outside():
-    truth = np.zeros((HEIGHT, WIDTH), bool)
-    truth[:20, 30:] = True
-    (x, y), _ = next_click(np.zeros_like(truth), truth)
+    ground_truth = np.zeros((HEIGHT, WIDTH), bool)
+    ground_truth[:20, 30:] = True
+    (x, y), _ = next_click(np.zeros_like(ground_truth), ground_truth)
     assert 9 <= y <= 10
     assert 39 <= x <= 80
 
 
 def test_regions_that_touch_at_a_corner_are_two_mistakes():
-    truth = np.zeros((HEIGHT, WIDTH), bool)
-    truth[10:16, 10:16] = truth[16:22, 16:22] = True  # 36 pixels each, 72 together
-    truth[30:37, 50:59] = True  # 63
-    (x, y), _ = next_click(np.zeros_like(truth), truth)
+    ground_truth = np.zeros((HEIGHT, WIDTH), bool)
+    ground_truth[10:16, 10:16] = ground_truth[16:22, 16:22] = True  # 36 pixels each, 72 together
+    ground_truth[30:37, 50:59] = True  # 63
+    (x, y), _ = next_click(np.zeros_like(ground_truth), ground_truth)
     assert 50 <= x < 59
     assert 30 <= y < 37
 
@@ -65,7 +65,7 @@ def test_nothing_to_correct(blob):
     assert next_click(blob, blob) is None
     with pytest.raises(ValueError, match=r"differ in size: \(60, 90\) and \(90, 60\)"):
         next_click(blob, blob.T)
-    with pytest.raises(ValueError, match="the truth is empty"):
+    with pytest.raises(ValueError, match="the ground truth is empty"):
         next(click_on(Discs(HEIGHT, WIDTH), "encoded", np.zeros_like(blob)))
 
 
@@ -93,20 +93,20 @@ def test_what_was_asked_first_stays(blob):
 
 def test_a_content_user_stops():
     model = Discs(HEIGHT, WIDTH, radius=10)
-    truth = np.hypot(model.xs - 60, model.ys - 20) < 10
-    assert len(list(click_on(model, "encoded", truth))) == 1
-    assert click_curve(model, "encoded", truth, rounds=3).tolist() == [1, 1, 1]
+    ground_truth = np.hypot(model.xs - 60, model.ys - 20) < 10
+    assert len(list(click_on(model, "encoded", ground_truth))) == 1
+    assert click_curve(model, "encoded", ground_truth, rounds=3).tolist() == [1, 1, 1]
 
 
 def test_the_curve_is_what_sam_predictor_gives(lite, photo):
     """The loop of the literature, written out with `segment_anything`'s own calls."""
-    truth = load_truth("cat")["left_eye"]
+    ground_truth = load_ground_truth("cat")["left_eye"]
     embedding = lite.encode(photo)
     predictor = lite.predictor(embedding)
     for feedback in (True, False):
-        points, labels, mask, logits, expected = [], [], np.zeros_like(truth), None, []
+        points, labels, mask, logits, expected = [], [], np.zeros_like(ground_truth), None, []
         for _ in range(3):
-            point, label = next_click(mask, truth)
+            point, label = next_click(mask, ground_truth)
             points.append(point)
             labels.append(label)
             masks, scores, low = predictor.predict(
@@ -114,5 +114,5 @@ def test_the_curve_is_what_sam_predictor_gives(lite, photo):
             )
             mask = masks[scores.argmax()]
             logits = low[[scores.argmax()]] if feedback else None
-            expected.append(iou(mask, truth))
-        np.testing.assert_allclose(click_curve(lite, embedding, truth, rounds=3, feedback=feedback), expected)
+            expected.append(iou(mask, ground_truth))
+        np.testing.assert_allclose(click_curve(lite, embedding, ground_truth, rounds=3, feedback=feedback), expected)

@@ -7,9 +7,9 @@ import torch
 from segment_anything.modeling import MaskDecoder, transformer
 
 from sam_nb.model.fast_decoder import Decoder, DecoderAttention, DecoderBlock, FastLiteDecoder
-from sam_nb.model.fast_encoder import speed_up
 from sam_nb.model.lite import CHANNELS as LITE_CHANNELS
 from sam_nb.model.lite import LiteDecoder, build_lite
+from sam_nb.model.loading import speed_up
 
 CHANNELS = 32
 

@@ -1,6 +1,7 @@
 import numpy as np
 
-from sam_nb.draw import EXTRA, MISSING, PALETTE, comparison, overlay
+from sam_nb.draw import comparison, overlay
+from sam_nb.palette import EXTRA, MISSING, PALETTE
 
 
 def test_overlay_mixes_inside_and_leaves_the_rest(blob):

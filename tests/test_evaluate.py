@@ -112,8 +112,8 @@ def held_out(tmp_path, monkeypatch):
 def test_every_photograph_has_a_case_before_any_has_a_second(held_out):
     shelves = {f"shelf/{number}": photograph(5) for number in range(8)}
     pack = held_out(shelves | {"lone/0": photograph(1)})
-    for most, expected in ((8, {1: 8}), (12, {1: 4, 2: 4})):
-        chosen = choose(pack, most, seed=0)
+    for max_count, expected in ((8, {1: 8}), (12, {1: 4, 2: 4})):
+        chosen = choose(pack, max_count, seed=0)
         shelf = [names for number, names in chosen.items() if pack.photographs[number].source == "shelf"]
         assert Counter(map(len, shelf)) == expected
 
@@ -145,10 +145,10 @@ def test_cases_are_targets_and_their_ground_truth_is_the_annotation(held_out):
     assert {case.name for case in cases} == set(expected), "the smallest disc is no target"
     for case in cases:
         x = 100 * int(case.name.split("object ")[1][0])
-        truth = np.zeros_like(labels, bool)
-        truth[:, x : x + 100] = (expected[case.name] & (labels > 0))[:, x : x + 100]
-        np.testing.assert_array_equal(case.ground_truth, truth)
-        np.testing.assert_array_equal(case.box, tight_box(truth))
+        ground_truth = np.zeros_like(labels, bool)
+        ground_truth[:, x : x + 100] = (expected[case.name] & (labels > 0))[:, x : x + 100]
+        np.testing.assert_array_equal(case.ground_truth, ground_truth)
+        np.testing.assert_array_equal(case.box, tight_box(ground_truth))
 
 
 def test_a_pack_without_held_out_photographs_is_told(held_out):
@@ -174,12 +174,12 @@ class Answers:
 
 
 def test_measures_of_a_case():
-    truth = disc(60)
-    predictor = Answers([disc(50), disc(20), truth], [0.9, 0.2, 0.1])
+    ground_truth = disc(60)
+    predictor = Answers([disc(50), disc(20), ground_truth], [0.9, 0.2, 0.1])
     judge = Judge(predictor)
     judge.look(np.zeros((200, 200, 3), np.uint8))
-    values, masks = judge.judge(Case("disc", "object", "drawn", truth, tight_box(truth)))
-    first = iou(disc(50), truth)
+    values, masks = judge.judge(Case("disc", "object", "drawn", ground_truth, tight_box(ground_truth)))
+    first = iou(disc(50), ground_truth)
     assert values == {
         "box": 1,
         "raggedness": 1,
@@ -193,7 +193,7 @@ def test_measures_of_a_case():
     _, click, second = predictor.asked
     assert "mask_input" not in click
     np.testing.assert_array_equal(second["mask_input"], np.zeros((1, 256, 256)), "logits of the highest-scoring mask")
-    assert judge.found == [1, first, iou(disc(20), truth), 1, 1]
+    assert judge.found == [1, first, iou(disc(20), ground_truth), 1, 1]
 
 
 def test_a_wrong_mask_is_not_called_ragged():
@@ -417,7 +417,7 @@ def test_the_sheet_shows_every_photograph_with_outlines(held_out, tmp_path, monk
 
 def test_the_sheet_stays_small():
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
-    sizes = [len(sheet.encode_jpeg(noise, most)) for most in (1_000_000, 60_000)]
+    sizes = [len(sheet.encode_jpeg(noise, max_count)) for max_count in (1_000_000, 60_000)]
     assert sizes[0] > sizes[1]
     assert sizes[1] < 60_000
     with pytest.raises(ValueError, match=r"expected a JPEG under 10000 bytes, got .*; name fewer packs"):

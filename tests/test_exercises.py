@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_nb import Prompt, click_curve, iou, load_image, load_truth, paint_cells, segment_folder
+from sam_nb import Prompt, click_curve, iou, load_ground_truth, load_image, segment_folder, synthetic_cells
 from sam_nb.clicks import innermost, next_click, with_click
 from sam_nb.masks import bounding_box
 
@@ -31,12 +31,12 @@ SOLUTIONS = [
 @pytest.mark.parametrize(("prompt", "name", "aim"), [s[1:] for s in SOLUTIONS], ids=[s[0] for s in SOLUTIONS])
 def test_a_solution_reaches_its_aim(lite, prompt, name, aim):
     embedding = lite.encode(load_image("street"))
-    assert iou(lite.decode(embedding, prompt).best, load_truth("street")[name]) >= aim
+    assert iou(lite.decode(embedding, prompt).best, load_ground_truth("street")[name]) >= aim
 
 
 def test_better_than_the_simulated_user(lite):
     """Exercise 1 of notebook 09: three clicks without logits."""
-    embedding, person = lite.encode(load_image("astronaut")), load_truth("astronaut")["person"]
+    embedding, person = lite.encode(load_image("astronaut")), load_ground_truth("astronaut")["person"]
     mine = Prompt(points=[(187, 79), (166, 401), (290, 300)])
     value = iou(lite.decode(embedding, mine).best, person)
     assert value >= 0.85
@@ -45,9 +45,9 @@ def test_better_than_the_simulated_user(lite):
 
 def test_every_wheel(lite):
     embedding = lite.encode(load_image("street"))
-    truth = load_truth("street")
-    rear, front = lite.decode_many(embedding, [Prompt(box=(830, 338, 966, 458)), Prompt(box=WHEEL)])
-    assert iou(rear.best | front.best, truth["front_wheel"] | truth["rear_wheel"]) > 0.8
+    ground_truth = load_ground_truth("street")
+    rear, front = lite.decode_batch(embedding, [Prompt(box=(830, 338, 966, 458)), Prompt(box=WHEEL)])
+    assert iou(rear.best | front.best, ground_truth["front_wheel"] | ground_truth["rear_wheel"]) > 0.8
 
 
 def test_a_crop_of_your_own(lite):
@@ -60,7 +60,7 @@ def test_a_crop_of_your_own(lite):
     near = lite.decode(lite.encode(large[top:bottom, left:right]), Prompt(box=hub - [left, top, left, top]))
     whole = np.zeros(large.shape[:2], bool)
     whole[top:bottom, left:right] = near.best
-    assert iou(whole[height : 2 * height, width : 2 * width], load_truth("street")["hub"]) >= 0.8
+    assert iou(whole[height : 2 * height, width : 2 * width], load_ground_truth("street")["hub"]) >= 0.8
 
 
 def test_a_prompt_file_in_which_nothing_fails(lite, tmp_path):
@@ -79,9 +79,9 @@ def test_a_prompt_file_in_which_nothing_fails(lite, tmp_path):
 
 def test_the_cell_that_a_click_does_worst_on(lite):
     """Exercise 1 of notebook 10: the box around it, and a click on what is missing then."""
-    cells = paint_cells(0, count=8)
+    cells = synthetic_cells(0, count=8)
     embedding = lite.encode(cells.image)
-    clicked = lite.decode_many(embedding, [Prompt([innermost(mask)]) for mask in cells.masks], multimask_output=True)
+    clicked = lite.decode_batch(embedding, [Prompt([innermost(mask)]) for mask in cells.masks], multimask_output=True)
     worst = cells.masks[np.argmin([iou(each.best, mask) for each, mask in zip(clicked, cells.masks, strict=True)])]
     box = Prompt(box=bounding_box(worst))
     click = next_click(lite.decode(embedding, box).best, worst)

@@ -10,8 +10,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from sam_nb.files import results as export
-from sam_nb.files.coco import Segment
 from sam_nb.files.results import save_coco, save_cutout, save_mask, save_segments
+from sam_nb.masks import Segment
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from sam_nb.draw import NEGATIVE, POSITIVE
 from sam_nb.figures import score, show, show_box, show_mask, show_points, show_row
+from sam_nb.palette import NEGATIVE, POSITIVE
 from sam_nb.prompts import Prompt
 
 
@@ -29,7 +29,7 @@ def answer(blob, known_masks):
 def test_every_picture_names_its_model(image, answer, blob):
     show(image, answer)
     assert plt.gca().get_title("left") == "predicted IoU 0.93 · lite"
-    show(image, answer, truth=blob, title="1 click")
+    show(image, answer, ground_truth=blob, title="1 click")
     assert plt.gca().get_title("left") == "1 click · IoU 1.00 · lite"
     show(image, [answer, answer])
     assert plt.gca().get_title("left") == "lite"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_nb import MaskFilters, load_image, segment_everything, select
+from sam_nb import MaskSliders, load_image, segment_everything, select
 from sam_nb.draw import overlay_records
 
 START = {"pred_iou_thresh": 0.4, "stability_score_thresh": 0.6, "box_nms_thresh": 0.7}
@@ -25,7 +25,7 @@ def records(lite):
 def test_a_slider_chooses_anew(lite, records, monkeypatch):
     image = load_image("street")
     monkeypatch.setattr(lite.model.mask_decoder, "forward", None)  # nobody may decode
-    filters = MaskFilters(image, records, "lite", **START)
+    filters = MaskSliders(image, records, "lite", **START)
     shown = []
     for name, value in (("pred_iou_thresh", 0.0), ("box_nms_thresh", 0.1), ("stability_score_thresh", 0.8)):
         filters.sliders[name].value = value
@@ -72,13 +72,13 @@ def test_small_masks_lie_on_large_ones():
 # What notebook 07 does, on fewer clicks.
 IN_A_CELL = """
 import json
-from sam_nb import MaskFilters, load_image, load_sam, segment_everything
+from sam_nb import MaskSliders, load_image, load_sam, segment_everything
 image = load_image("coins")
 sam = load_sam("lite")
 everything = segment_everything(
     sam, image, points_per_side=6, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1
 )
-filters = MaskFilters(image, everything, sam.name, pred_iou_thresh=0.2, stability_score_thresh=0, box_nms_thresh=1)
+filters = MaskSliders(image, everything, sam.name, pred_iou_thresh=0.2, stability_score_thresh=0, box_nms_thresh=1)
 filters
 """
 

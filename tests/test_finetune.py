@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from sam_nb import Prompt, finetune, finetuning, iou, iou_by_prompt, load_sam, save_weights
+from sam_nb import Prompt, finetune, iou, iou_by_prompt, load_sam, save_weights
+from sam_nb.learning import finetuning
 from sam_nb.learning.losses import prompt_loss
-from sam_nb.learning.synthetic import paint_cells
-from sam_nb.model.fast_encoder import speed_up
+from sam_nb.learning.synthetic import synthetic_cells
 from sam_nb.model.lite import build_lite
+from sam_nb.model.loading import speed_up
 from sam_nb.model.sam import Sam
 
 
 def cells(*seeds):
     """Return pairs, a stained picture and its map of cells, each a corner of what was painted."""
-    painted = [paint_cells(seed, look="stain", count=8) for seed in seeds]
+    painted = [synthetic_cells(seed, look="stain", count=8) for seed in seeds]
     return [(each.image[:96, :144], each.labels[:96, :144]) for each in painted]
 
 
@@ -32,7 +33,7 @@ def small(lite):
 def run(small, tmp_path_factory):
     """Return a run of 30 steps, and the given model's weights before it."""
     before = copy.deepcopy(small.model.state_dict())
-    made = finetune(small, cells(*range(10, 16)), cells(0, 1), steps=30, check_every=10, rate=1e-3, seed=0)
+    made = finetune(small, cells(*range(10, 16)), cells(0, 1), steps=30, validate_every=10, lr=1e-3, seed=0)
     return made, before
 
 
@@ -135,7 +136,7 @@ def test_an_interruption_keeps_the_best_weights(small, monkeypatch, at):
 
     monkeypatch.setattr(finetuning, "_train_step", step)
     monkeypatch.setattr(finetuning, "_ious", look)
-    made = finetune(small, cells(10), cells(0), steps=50, objects=1, rounds=1, check_every=2)
+    made = finetune(small, cells(10), cells(0), steps=50, objects=1, rounds=1, validate_every=2)
     assert (made.ended, made.best_step, len(made.losses)) == ("interrupted", 2, 5 if at == "step" else 6)
     assert not moved(best, made.sam.model.state_dict())
 
@@ -153,7 +154,7 @@ def test_it_stops_when_nothing_gets_better(small, monkeypatch):
     values = iter([0.5, 0.6, 0.6, 0.55, 0.59, 0.9])
     monkeypatch.setattr(finetuning, "_ious", lambda *_: dict.fromkeys(("point", "box"), np.array([next(values)])))
     monkeypatch.setattr(finetuning, "_train_step", lambda _, __, optimizer, **___: optimizer.step() or 1.0)
-    made = finetune(small, cells(10), cells(0), steps=50, check_every=3, patience=3)
+    made = finetune(small, cells(10), cells(0), steps=50, validate_every=3, patience=3)
     assert (made.best_step, len(made.losses), made.ended) == (3, 12, "no better in 3 looks")
     assert repr(made) == (
         "Finetuned(lite: point 0.50 -> 0.60, box 0.50 -> 0.60 on the validation pictures, step 3; no better in 3 looks)"
@@ -165,15 +166,15 @@ def test_truth_lies_on_the_grid_where_upstream_reads_its_logits(small):
     for pair in (*cells(4, 5), (cells(4)[0][0].swapaxes(0, 1).copy(), cells(4)[0][1].T)):
         (example,) = finetuning._examples(small, [pair], "train")
         lesson = finetuning._lesson(small, example, "train[0]")
-        logits = (2 * lesson.truth.float() - 1)[:, None]
+        logits = (2 * lesson.ground_truth.float() - 1)[:, None]
         embedding = example.embedding
         again = small.model.postprocess_masks(logits, embedding.input_size, embedding.original_size)[:, 0] > 0
         values = [iou(one.numpy(), other) for one, other in zip(again, example.masks(), strict=True)]
         assert min(values) > 0.75  # slivers at the edge of the picture among them
         assert np.median(values) > 0.9
-        assert not lesson.truth[:, lesson.shape[0] :].any()
-        assert not lesson.truth[:, :, lesson.shape[1] :].any()
-        for grid, mask in zip(lesson.truth.numpy(), example.masks(), strict=True):
+        assert not lesson.ground_truth[:, lesson.shape[0] :].any()
+        assert not lesson.ground_truth[:, :, lesson.shape[1] :].any()
+        for grid, mask in zip(lesson.ground_truth.numpy(), example.masks(), strict=True):
             rows, columns = np.nonzero(grid)
             pixels = np.rint([lesson.pixel(cell) for cell in zip(columns, rows, strict=True)]).astype(int)
             assert pixels.min() >= 0
@@ -186,17 +187,20 @@ def test_a_corrective_click_lies_in_the_largest_error_of_the_picture(small):
     lesson = finetuning._lesson(small, example, "train[0]")
     rng = np.random.default_rng(0)
     chosen = int(np.argmax([np.count_nonzero(mask) for mask in example.masks()]))
-    truth, mask = lesson.truth[chosen].numpy(), example.masks()[chosen]
+    ground_truth, mask = lesson.ground_truth[chosen].numpy(), example.masks()[chosen]
     first = Prompt(box=(1, 2, 3, 4))
-    for logits, label in ((np.full(truth.shape, -3, np.float32), 1), (np.full(truth.shape, 3, np.float32), 0)):
-        prompt = finetuning._corrected(lesson, first, logits, truth, rng)
+    for logits, label in (
+        (np.full(ground_truth.shape, -3, np.float32), 1),
+        (np.full(ground_truth.shape, 3, np.float32), 0),
+    ):
+        prompt = finetuning._corrected(lesson, first, logits, ground_truth, rng)
         column, row = np.rint(prompt.points[0]).astype(int)
         assert prompt.labels.tolist() == [label]
         assert mask[row, column] == bool(label)
         np.testing.assert_array_equal(prompt.mask_input[0], logits)
         np.testing.assert_array_equal(prompt.box, first.box)
     # Where nothing is wrong the user clicks once more inside.
-    prompt = finetuning._corrected(lesson, first, np.where(truth, 3, -3).astype(np.float32), truth, rng)
+    prompt = finetuning._corrected(lesson, first, np.where(ground_truth, 3, -3).astype(np.float32), ground_truth, rng)
     assert prompt.labels.tolist() == [1]
 
 
@@ -206,12 +210,12 @@ def test_the_faster_decoder_has_upstream_s_gradients(random_vit_b):
     ours = speed_up(copy.deepcopy(upstream))
     features, position = torch.randn(1, 256, 64, 64), torch.randn(1, 256, 64, 64)
     sparse, dense = torch.randn(2, 3, 256), torch.randn(1, 256, 1, 1).expand(2, -1, 64, 64)
-    truth = torch.zeros(2, 256, 256)
-    truth[0, 40:90, 100:220] = truth[1, 150:200, 10:60] = 1
+    ground_truth = torch.zeros(2, 256, 256)
+    ground_truth[0, 40:90, 100:220] = ground_truth[1, 150:200, 10:60] = 1
     gradients = []
     for decoder in (upstream, ours):
         logits, predicted = decoder.predict_masks(features, position, sparse, dense)
-        prompt_loss(logits, predicted, truth, torch.ones_like(truth), True)[0].mean().backward()
+        prompt_loss(logits, predicted, ground_truth, torch.ones_like(ground_truth), True)[0].mean().backward()
         gradients.append([parameter.grad for parameter in decoder.parameters()])
         decoder.zero_grad(set_to_none=True)
     largest = max(gradient.abs().max().item() for gradient in gradients[0] if gradient is not None)
@@ -228,7 +232,7 @@ def test_meta_s_vit_b_learns_just_the_same(random_vit_b):
     del model.image_encoder.blocks[1:]  # eleven of twelve, which would only take their time
     sam = Sam(speed_up(model), "vit_b", "random")
     before = copy.deepcopy(model.state_dict())
-    made = finetune(sam, cells(10), cells(0), steps=2, objects=2, rate=1e-3)
+    made = finetune(sam, cells(10), cells(0), steps=2, objects=2, lr=1e-3)
     changed = moved(before, made.sam.model.state_dict())
     assert not moved(before, model.state_dict())
     assert len(made.losses) == 2

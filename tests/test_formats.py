@@ -10,19 +10,21 @@ from pycocotools.coco import COCO
 from sam_nb import (
     iou,
     load_coco,
-    load_index,
+    load_label_map,
     load_labelme,
     load_mask,
     load_yolo,
     save_coco,
     save_cutout,
-    save_index,
+    save_label_map,
     save_labelme,
     save_mask,
     save_yolo,
 )
-from sam_nb.files.coco import Segment, yolo_file, yolo_segments
-from sam_nb.files.polygons import fill, polygons
+from sam_nb.files.coco import encode_yolo, yolo_segments
+from sam_nb.files.polygons import polygons
+from sam_nb.masks import Segment
+from sam_nb.rasterize import rasterize
 
 CATEGORIES = ["car", "wheel"]
 COUNT = 200
@@ -101,8 +103,8 @@ def test_a_mask_in_one_piece_is_exact_in_yolo():
     for segments in pictures():
         for segment in segments:
             whole = polygons(segment.mask)[:1]
-            mask = fill(whole, segment.mask.shape)
-            line = yolo_file([Segment(mask, "one")], mask.shape)
+            mask = rasterize(whole, segment.mask.shape)
+            line = encode_yolo([Segment(mask, "one")], mask.shape)
             assert np.array_equal(yolo_segments(line, mask.shape, ["object"])[0].mask, mask)
 
 
@@ -135,7 +137,7 @@ def test_pngs_give_the_masks_back(tmp_path):
     for number, segments in enumerate(pictures()):
         size = segments[0].mask.shape
         image = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
-        save_index(segments, size, tmp_path / f"{number}.png")
+        save_label_map(segments, size, tmp_path / f"{number}.png")
         expected = np.zeros(size, int)
         for place, segment in enumerate(segments, start=1):
             expected[segment.mask] = place
@@ -143,7 +145,7 @@ def test_pngs_give_the_masks_back(tmp_path):
             assert np.array_equal(load_mask(tmp_path / "mask.png"), segment.mask)
             save_cutout(image, segment.mask, tmp_path / "cutout.png", overwrite=True)
             assert np.array_equal(load_mask(tmp_path / "cutout.png"), segment.mask)
-        assert np.array_equal(load_index(tmp_path / f"{number}.png"), expected)
+        assert np.array_equal(load_label_map(tmp_path / f"{number}.png"), expected)
         assert np.array_equal(np.array(Image.open(tmp_path / f"{number}.png")), expected)
         assert len(np.unique(Image.open(tmp_path / f"{number}.png").convert("RGB"), axis=None)) > 3  # it has colours
 
@@ -152,9 +154,9 @@ def test_a_tolerance_saves_points():
     mask = cv2.circle(np.zeros((300, 400), np.uint8), (200, 150), 100, 1, -1).astype(bool)
     mask &= ~cv2.circle(np.zeros((300, 400), np.uint8), (200, 150), 40, 1, -1).astype(bool)
     (exact,), (short,) = polygons(mask), polygons(mask, tolerance=1)
-    assert np.array_equal(fill([exact], mask.shape), mask)
+    assert np.array_equal(rasterize([exact], mask.shape), mask)
     assert len(short) < len(exact) / 3
-    assert iou(fill([short], mask.shape), mask) > 0.97
+    assert iou(rasterize([short], mask.shape), mask) > 0.97
 
 
 def test_a_single_pixel_has_an_outline(tmp_path):
@@ -176,9 +178,9 @@ def test_mistakes_are_told(tmp_path):
     with pytest.raises(ValueError, match="all: the category 'sky' is none of car, wheel"):
         save_yolo([full], (9, 9), path, categories=CATEGORIES)
     with pytest.raises(ValueError, match=r"all: the picture has \(9, 8\)"):
-        save_index([full], (9, 8), path)
+        save_label_map([full], (9, 8), path)
     with pytest.raises(ValueError, match="8 bits tell 255 objects apart, and these are 256"):
-        save_index([full] * 256, (9, 9), path)
+        save_label_map([full] * 256, (9, 9), path)
     assert not path.exists()
     with pytest.raises(FileNotFoundError):
         load_mask(path)
@@ -196,4 +198,4 @@ def test_mistakes_are_told(tmp_path):
             load(path)
     Image.new("RGB", (5, 5)).save(tmp_path / "colours.png")
     with pytest.raises(ValueError, match="a picture of numbers"):
-        load_index(tmp_path / "colours.png")
+        load_label_map(tmp_path / "colours.png")

@@ -9,8 +9,8 @@ from segment_anything.modeling import MaskDecoder, transformer
 
 from sam_nb import Prompt
 from sam_nb.model.embeddings import Embedding
-from sam_nb.model.fast_encoder import speed_up
-from sam_nb.model.internals import attention_weights, enlarge, meet, predicted_iou, token_attention
+from sam_nb.model.internals import attention_weights, fuse_dense_prompt, predicted_iou, token_attention, upscale
+from sam_nb.model.loading import speed_up
 from sam_nb.model.sam import Sam
 
 CHANNELS = 32
@@ -46,10 +46,10 @@ def steps(sam, embedding, prompt):
     with torch.no_grad():
         sparse, dense = encoder(points=(points, torch.tensor(prompt.labels[None])), boxes=boxes, masks=None)
         output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None]
-        cells = meet(decoder, embedding.features, dense)
+        cells = fuse_dense_prompt(decoder, embedding.features, dense)
         tokens, mixed = decoder.transformer(cells, encoder.get_dense_pe(), torch.cat([output_tokens, sparse], dim=1))
         mixed = mixed.transpose(1, 2).reshape(cells.shape)
-        pixels = enlarge(decoder, mixed, embedding.features)
+        pixels = upscale(decoder, mixed, embedding.features)
         mlps = decoder.output_hypernetworks_mlps
         kernels = torch.cat([mlp(token) for mlp, token in zip(mlps, tokens[0, 1:5, None], strict=True)])
         logits = torch.einsum("mc,chw->mhw", kernels, pixels[0])

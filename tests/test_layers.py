@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_nb.canvas.layers import MOST_OBJECTS, jpeg, masks_file, picture_file, snapshot
+from sam_nb.canvas.layers import MAX_OBJECTS, jpeg, masks_file, picture_file, snapshot
 from sam_nb.canvas.view import View
-from sam_nb.draw import BOX, NEGATIVE, POSITIVE
+from sam_nb.palette import BOX, NEGATIVE, POSITIVE
 from sam_nb.session import Box, Point
 
 RED, BLUE = (200, 10, 20), (10, 20, 220)
@@ -51,7 +51,7 @@ def test_later_masks_lie_on_top(blob, view):
 
 
 def test_many_objects_fit_into_the_palette(blob, view):
-    painted = [(np.roll(blob, index, axis=1), (index, 0, 0)) for index in range(MOST_OBJECTS + 20)]
+    painted = [(np.roll(blob, index, axis=1), (index, 0, 0)) for index in range(MAX_OBJECTS + 20)]
     assert decoded(masks_file(painted, view, 0.5)).any()
 
 

@@ -23,11 +23,11 @@ def test_best_areas_and_boxes(masks, blob):
 def test_a_mask_is_enlarged_when_it_is_looked_at(blob):
     asked = []
 
-    def enlarge(index):
+    def upscale(index):
         asked.append(index)
         return [blob, ~blob][index]
 
-    masks = Masks(np.float32([0.2, 0.8]), np.zeros((2, 256, 256), np.float32), "lite", blob.shape, enlarge)
+    masks = Masks(np.float32([0.2, 0.8]), np.zeros((2, 256, 256), np.float32), "lite", blob.shape, upscale)
     assert repr(masks) == "Masks(2 of 90x60 by lite, predicted IoU 0.200, 0.800)"
     assert asked == []
     before = masks.nbytes
@@ -57,16 +57,16 @@ def test_iou_by_counting():
 
 
 @pytest.mark.parametrize(
-    ("mask", "truth", "words"),
+    ("mask", "ground_truth", "words"),
     [
         (np.zeros((4, 5)), np.zeros((5, 4)), r"differ in size: \(4, 5\) and \(5, 4\)"),
         (np.zeros((3, 4, 5)), np.zeros((4, 5)), "mask: expected one mask.*masks.best"),
-        (np.zeros((4, 5)), np.full((4, 5), 0.3), "truth: expected True and False.*`> 0`"),
+        (np.zeros((4, 5)), np.full((4, 5), 0.3), "ground_truth: expected True and False.*`> 0`"),
     ],
 )
-def test_iou_refuses(mask, truth, words):
+def test_iou_refuses(mask, ground_truth, words):
     with pytest.raises(ValueError, match=words):
-        iou(mask, truth)
+        iou(mask, ground_truth)
 
 
 def test_as_mask_takes_a_torch_tensor(blob):

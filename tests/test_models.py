@@ -3,9 +3,11 @@ import pytest
 import torch
 
 from sam_nb.masks import iou
+from sam_nb.model import loading
 from sam_nb.model import sam as models
 from sam_nb.model.embeddings import EmbeddingCache
-from sam_nb.model.sam import Sam, load_sam
+from sam_nb.model.loading import load_sam
+from sam_nb.model.sam import Sam
 from sam_nb.prompts import Prompt
 
 
@@ -110,7 +112,7 @@ def test_what_cannot_be_decoded(lite, photo):
     with pytest.raises(ValueError, match="lies far outside the picture, which is 451 wide and 300 high"):
         lite.decode(embedding, Prompt(points=[(900, 20)]))
     with pytest.raises(ValueError, match="lies far outside"):
-        lite.decode_many(embedding, [Prompt(box=(0, 0, 10, 10)), Prompt(box=(0, 0, 10, 900))])
+        lite.decode_batch(embedding, [Prompt(box=(0, 0, 10, 10)), Prompt(box=(0, 0, 10, 900))])
     with pytest.raises(ValueError, match=r"lite expects logits of shape \(1, 256, 256\), got \(1, 64, 64\)"):
         lite.decode(embedding, Prompt(mask_input=-np.ones((64, 64))))
     stranger = Sam(lite.model, "vit_b", "other weights")
@@ -138,20 +140,20 @@ def test_many_prompts_of_many_kinds_come_back_in_order(lite, photo):
         Prompt(points=[(200, 150)], box=(20, 20, 300, 280)),
         Prompt(mask_input=logits),
     ]
-    answers = lite.decode_many(embedding, prompts)
+    answers = lite.decode_batch(embedding, prompts)
     assert len(answers) == len(prompts)
     for prompt, answer in zip(prompts, answers, strict=True):
         alone = lite.decode(embedding, prompt, multimask_output=False)
         assert np.allclose(answer.logits, alone.logits, atol=1e-3)
         assert np.mean(answer.bits == alone.bits) > 0.999
-    assert lite.decode_many(embedding, []) == []
-    assert len(lite.decode_many(embedding, prompts[:2], multimask_output=True)[0]) == 3
+    assert lite.decode_batch(embedding, []) == []
+    assert len(lite.decode_batch(embedding, prompts[:2], multimask_output=True)[0]) == 3
 
 
 def test_more_prompts_than_one_pass_takes(lite, photo):
     embedding = lite.encode(photo)
     prompts = [Prompt(points=[(x, 150)]) for x in range(10, 10 + 2 * models.CHUNKS["cpu"] + 3)]
-    answers = lite.decode_many(embedding, prompts)
+    answers = lite.decode_batch(embedding, prompts)
     assert len(answers) == len(prompts)
     last = lite.decode(embedding, prompts[-1], multimask_output=False)
     assert np.allclose(answers[-1].logits, last.logits, atol=1e-3)

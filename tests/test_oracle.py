@@ -69,7 +69,7 @@ def test_decode_equals_predict(pair, kind, multimask_output):
 def test_decode_many_boxes_equals_predict_torch(pair, multimask_output):
     sam, embedding, predictor = pair
     boxes = [(24, 17, 298, 247), (183, 33, 266, 245), (72, 20, 177, 225)]
-    answers = sam.decode_many(embedding, [Prompt(box=box) for box in boxes], multimask_output=multimask_output)
+    answers = sam.decode_batch(embedding, [Prompt(box=box) for box in boxes], multimask_output=multimask_output)
     transformed = torch.tensor(predictor.transform.apply_boxes(np.array(boxes), embedding.original_size)).float()
     masks, scores, logits = predictor.predict_torch(None, None, transformed, multimask_output=multimask_output)
     assert np.array_equal(np.stack([answer.bits for answer in answers]), masks.numpy())
@@ -82,7 +82,7 @@ def test_decode_many_points_equals_predict_torch(pair):
     points = np.array([[[120.0, 200.0], [30.5, 9.0]], [[200.0, 100.0], [440.0, 290.0]]])
     labels = np.array([[1, 0], [1, 1]])
     prompts = [Prompt(points=p, labels=q) for p, q in zip(points, labels, strict=True)]
-    answers = sam.decode_many(embedding, prompts)
+    answers = sam.decode_batch(embedding, prompts)
     transformed = torch.tensor(predictor.transform.apply_coords(points, embedding.original_size)).float()
     masks, _, logits = predictor.predict_torch(transformed, torch.tensor(labels), multimask_output=False)
     assert np.array_equal(np.stack([answer.bits for answer in answers]), masks.numpy())

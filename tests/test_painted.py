@@ -1,16 +1,16 @@
-"""Painted cells know their own truth: it is held against the pixels, and against the kinds that were asked for."""
+"""Synthetic cells come with ground truth: it is compared with the pixels, and with the kinds that were wanted."""
 
 import cv2
 import numpy as np
 import pytest
 
 from sam_nb.learning import synthetic as painted
-from sam_nb.learning.synthetic import KINDS, paint_cells
+from sam_nb.learning.synthetic import KINDS, synthetic_cells
 
 
 @pytest.mark.parametrize("look", ["halo", "stain"])
 def test_a_seed_is_a_picture(look):
-    first, again, other = (paint_cells(seed, look=look) for seed in (3, 3, 4))
+    first, again, other = (synthetic_cells(seed, look=look) for seed in (3, 3, 4))
     assert first.image.shape == (160, 240, 3)
     assert first.image.dtype == np.uint8
     np.testing.assert_array_equal(first.image, again.image)
@@ -19,12 +19,12 @@ def test_a_seed_is_a_picture(look):
 
 
 def test_looks_paint_the_same_cells():
-    np.testing.assert_array_equal(paint_cells(5, look="halo").labels, paint_cells(5, look="stain").labels)
+    np.testing.assert_array_equal(synthetic_cells(5, look="halo").labels, synthetic_cells(5, look="stain").labels)
 
 
 def test_every_kind_is_there_and_no_cell_touches_another():
     for seed in range(12):
-        cells = paint_cells(seed, count=8)
+        cells = synthetic_cells(seed, count=8)
         assert set(cells.kinds) == set(KINDS)
         assert set(np.unique(cells.labels)) == set(range(len(cells.kinds) + 1))
         for mask in cells.masks:
@@ -35,7 +35,7 @@ def test_every_kind_is_there_and_no_cell_touches_another():
 
 def test_the_truth_is_where_the_cells_are_seen():
     for seed in range(6):
-        halo, stain = (paint_cells(seed, look=look) for look in ("halo", "stain"))
+        halo, stain = (synthetic_cells(seed, look=look) for look in ("halo", "stain"))
         for mask in halo.masks:
             around = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5))) > 0
             rim = mask & ~(cv2.erode(mask.astype(np.uint8), np.ones((3, 3)), borderValue=1) > 0)
@@ -51,7 +51,7 @@ def test_kinds_have_their_shapes():
     """Area, and how much of its convex hull a cell fills, tell the kinds apart."""
     found = {kind: [] for kind in KINDS}
     for seed in range(12):
-        cells = paint_cells(seed)
+        cells = synthetic_cells(seed)
         for kind, mask in zip(cells.kinds, cells.masks, strict=True):
             if not (mask[[0, -1]].any() or mask[:, [0, -1]].any()):
                 contour = max(
@@ -68,7 +68,7 @@ def test_kinds_have_their_shapes():
 
 
 def test_a_class_map_numbers_the_kinds_in_the_order_given():
-    cells = paint_cells(1)
+    cells = synthetic_cells(1)
     classes = cells.class_map(("star", "disc"))
     for kind, mask in zip(cells.kinds, cells.masks, strict=True):
         assert set(np.unique(classes[mask])) == {{"star": 1, "disc": 2}.get(kind, 0)}
@@ -77,8 +77,8 @@ def test_a_class_map_numbers_the_kinds_in_the_order_given():
 
 def test_mistakes_are_told():
     with pytest.raises(ValueError, match="no kind of cell 'triangle': expected some of disc, rod, star, crescent"):
-        paint_cells(0, ("disc", "triangle"))
+        synthetic_cells(0, ("disc", "triangle"))
     with pytest.raises(ValueError, match="no kind of cell"):
-        paint_cells(0, ())
+        synthetic_cells(0, ())
     with pytest.raises(ValueError, match="no look 'oil': expected one of halo, stain"):
-        paint_cells(0, look="oil")
+        synthetic_cells(0, look="oil")

@@ -49,7 +49,7 @@ def test_a_prompt_does_not_change():
         ({"box": (50, 10, 20, 40)}, r"reversed: expected .* that is \[20.0, 10.0, 50.0, 40.0\]"),
         ({"box": (10, 10, 10, 40)}, "no area"),
         ({"box": (10, 10, 20)}, r"expected four numbers.*got the shape \(3,\)"),
-        ({"box": [(1, 2, 3, 4), (1, 2, 3, 4)]}, "decode_many"),
+        ({"box": [(1, 2, 3, 4), (1, 2, 3, 4)]}, "decode_batch"),
         ({"box": (0, 0, np.inf, 5)}, "infinite"),
         ({"mask_input": np.ones((256, 256), bool)}, "expected low-res logits"),
         ({"mask_input": np.ones((256, 256))}, "expected low-res logits"),

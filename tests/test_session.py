@@ -209,7 +209,7 @@ def test_what_was_asked_is_not_asked_again(sitting, model):
 
 
 def test_old_answers_are_forgotten_and_come_back_when_needed(sitting, model, monkeypatch):
-    monkeypatch.setattr(session, "KEPT_BYTES", 4 * HEIGHT * WIDTH)
+    monkeypatch.setattr(session, "MAX_CACHE_BYTES", 4 * HEIGHT * WIDTH)
     masks = []
     for x in range(8):
         sitting.add_point(5 + 6 * x, 20)

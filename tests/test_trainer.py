@@ -16,16 +16,16 @@ from training.train import initial_model
 from training.trainer import Config, Trainer, config_of, means
 
 SIDE = 128  # of the network's input: everything as at 512, in a sixteenth of the time
-TINY = Config(side=SIDE, images=2, prompts=2, rounds=(0, 1), warmup=1, rate=1e-3)
+TINY = Config(side=SIDE, images=2, prompts=2, rounds=(0, 1), warmup=1, lr=1e-3)
 
 
 def tiny_batch(seed=0):
     """Return samples of two images with two prompts each, one of every kind: a click, a box, two clicks, both."""
     rng = np.random.default_rng(seed)
-    truth = np.zeros((2, 2, 3, SIDE // 2, SIDE // 2), np.uint8)
-    truth[:, :, 0, 10:40, 8:30] = 1
-    truth[1, 1, 0, 20:30, 40:60] = 1
-    truth[0, 0, 1, 20:30, 10:20] = 1  # the first click could mean a part as well
+    ground_truth = np.zeros((2, 2, 3, SIDE // 2, SIDE // 2), np.uint8)
+    ground_truth[:, :, 0, 10:40, 8:30] = 1
+    ground_truth[1, 1, 0, 20:30, 40:60] = 1
+    ground_truth[0, 0, 1, 20:30, 10:20] = 1  # the first click could mean a part as well
     points, labels, boxes = np.zeros((2, 2, 3, 2)), np.full((2, 2, 3), -1), np.zeros((2, 2, 4))
     points[0, 0, 0], labels[0, 0, 0] = (30, 50), 1
     boxes[0, 1] = (15, 19, 61, 82)
@@ -34,7 +34,7 @@ def tiny_batch(seed=0):
     arrays = {
         "image": rng.integers(0, 255, (2, 3, SIDE, SIDE), np.uint8),
         "size": np.array([[SIDE, 100], [96, SIDE]]),
-        "truth": truth,
+        "ground_truth": ground_truth,
         "points": points.astype(np.float32),
         "labels": labels.astype(np.float32),
         "boxes": boxes.astype(np.float32),
@@ -97,26 +97,28 @@ def test_depths_are_distances_to_the_border():
 
 
 def test_clicks_go_to_what_is_wrong():
-    truth = torch.zeros(3, 64, 96, dtype=torch.bool)
-    truth[:, 20:50, 10:40] = True
-    masks = truth.clone()
+    ground_truth = torch.zeros(3, 64, 96, dtype=torch.bool)
+    ground_truth[:, 20:50, 10:40] = True
+    masks = ground_truth.clone()
     masks[0, 5:15, 60:90] = True  # too much
     masks[1, 20:50, 25:40] = False  # too little, and more of it than of what is too much
     masks[1, 55:60, 80:85] = True
     for seed in range(20):
-        points, labels = next_clicks(masks, truth, torch.Generator().manual_seed(seed))
+        points, labels = next_clicks(masks, ground_truth, torch.Generator().manual_seed(seed))
         (x0, y0), (x1, y1), (x2, y2) = points.tolist()
         assert labels.tolist()[::2] == [0, 1]
         assert 60 <= x0 < 90
         assert 5 <= y0 < 15
-        assert masks[1, int(y1), int(x1)] != truth[1, int(y1), int(x1)] == bool(labels[1])
-        assert truth[2, int(y2), int(x2)]  # nothing is wrong: one more click inside
+        assert masks[1, int(y1), int(x1)] != ground_truth[1, int(y1), int(x1)] == bool(labels[1])
+        assert ground_truth[2, int(y2), int(x2)]  # nothing is wrong: one more click inside
 
 
 def test_centred_clicks_go_to_the_deepest_error():
-    truth = torch.zeros(1, 64, 96, dtype=torch.bool)
-    truth[:, 20:50, 10:40] = True
-    points, labels = next_clicks(torch.zeros_like(truth), truth, torch.Generator().manual_seed(0), centred=1)
+    ground_truth = torch.zeros(1, 64, 96, dtype=torch.bool)
+    ground_truth[:, 20:50, 10:40] = True
+    points, labels = next_clicks(
+        torch.zeros_like(ground_truth), ground_truth, torch.Generator().manual_seed(0), centred=1
+    )
     assert labels.tolist() == [1]
     assert (points[0] - torch.tensor([24.5, 34.5])).abs().max() <= 2
 
@@ -194,14 +196,14 @@ def test_the_rates_are_constant_until_the_decay_begins_and_end_at_zero():
         if step == 900:
             run.finish(100)
             run.finish(500)  # it has begun: said again by a resumed command, it changes nothing
-        rates.append(run._rate())
+        rates.append(run._lr_factor())
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert set(rates[10:900]) == {1}
     np.testing.assert_allclose(rates[900:], 1 - np.arange(100) / 100)
     resumed = Trainer(Config(side=SIDE, warmup=10), random_model())
     resumed.restore(run.state())
     assert resumed.config.steps == 1000
-    assert resumed._rate() == rates[-1]
+    assert resumed._lr_factor() == rates[-1]
 
 
 def test_a_step_learns_and_frozen_stages_stay():

@@ -155,22 +155,22 @@ def test_samples_are_padded_right_and_bottom(dataset):
 
 
 def test_next_click_corrects_the_largest_error():
-    truth = np.zeros((40, 40), bool)
-    truth[5:25, 5:25] = True
-    (x, y), label = prompts.next_click(np.zeros_like(truth), truth, None, centre=True)
+    ground_truth = np.zeros((40, 40), bool)
+    ground_truth[5:25, 5:25] = True
+    (x, y), label = prompts.next_click(np.zeros_like(ground_truth), ground_truth, None, centre=True)
     assert label == 1
     assert 13 <= x <= 16
     assert 13 <= y <= 16
-    too_much = truth.copy()
+    too_much = ground_truth.copy()
     too_much[30:38, 30:38] = True
-    (x, y), label = prompts.next_click(too_much, truth, None, centre=True)
+    (x, y), label = prompts.next_click(too_much, ground_truth, None, centre=True)
     assert label == 0
-    assert not truth[int(y), int(x)]
-    assert prompts.next_click(truth, truth, None, centre=True) is None
+    assert not ground_truth[int(y), int(x)]
+    assert prompts.next_click(ground_truth, ground_truth, None, centre=True) is None
 
 
 def test_hand_drawn_truth_lies_inside_its_photographs():
-    apart = read_outlines(Path(sources.__file__).parent / "truth" / "truth.json")
+    apart = read_outlines(Path(sources.__file__).parent / "ground_truth" / "outlines.json")
     entries = read_outlines(OUTLINES) + apart
     scored = [entry["file"] for entry in entries if entry.get("sample") != "coins"]  # of coins, those set apart are
     assert len(set(scored)) == len(scored) >= 16

@@ -68,9 +68,9 @@ def test_skip_connections_carry_what_the_bottom_lost():
     """With nothing coming up from below, fine detail still reaches the answer."""
     torch.manual_seed(0)
     unet = UNet(classes=1, width=4).eval()
-    for enlarge in unet.enlarging:
-        torch.nn.init.zeros_(enlarge.weight)
-        torch.nn.init.zeros_(enlarge.bias)
+    for upscale in unet.upsampling:
+        torch.nn.init.zeros_(upscale.weight)
+        torch.nn.init.zeros_(upscale.bias)
     x = torch.rand(1, 3, 32, 48)
     changed = x.clone()
     changed[..., 9, 31] += 1

@@ -18,8 +18,8 @@ def test_a_whole_picture_fits(height, width):
 def test_corners_and_centres():
     view = View.fit(300, 600, 600, 1200)
     assert view.scale == 2
-    assert view.to_picture(0, 0) == (-0.5, -0.5)
-    assert view.to_picture(1, 1) == (0, 0)  # the centre of a pixel that covers four of the canvas
+    assert view.to_image(0, 0) == (-0.5, -0.5)
+    assert view.to_image(1, 1) == (0, 0)  # the centre of a pixel that covers four of the canvas
     assert view.to_canvas(599, 299) == (1199, 599)
     assert view.clamped(-3, 400) == (0, 299)
 
@@ -30,7 +30,7 @@ def test_there_and_back_and_still_there_after_coming_closer(seed):
     view = View.fit(int(rng.integers(50, 3000)), int(rng.integers(50, 3000)), 720, 1024)
     for _ in range(12):
         x, y = rng.uniform(0, view.canvas_width), rng.uniform(0, view.canvas_height)
-        place = view.to_picture(x, y)
+        place = view.to_image(x, y)
         np.testing.assert_allclose(view.to_canvas(*place), (x, y), atol=1e-6)
         if rng.random() < 0.5:
             closer = view.zoomed(1.25, x, y)
@@ -38,7 +38,7 @@ def test_there_and_back_and_still_there_after_coming_closer(seed):
             view = closer
         else:
             view = view.moved(*rng.uniform(-300, 300, 2)).zoomed(rng.uniform(0.5, 1.5), x, y)
-        corners = view.to_picture(0, 0), view.to_picture(view.canvas_width, view.canvas_height)
+        corners = view.to_image(0, 0), view.to_image(view.canvas_width, view.canvas_height)
         slack = 1.5 / view.fitting + 0.5  # the canvas has whole pixels
         assert min(corners[0]) >= -0.5 - 1e-6
         assert corners[1][0] <= view.width + slack

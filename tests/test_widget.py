@@ -14,7 +14,8 @@ from ipycanvas import canvas as ipycanvas_module
 from PIL import Image
 from pycocotools.coco import COCO
 
-from sam_nb import Prompt, PromptCanvas, load_image, load_truth, segment, widget
+from sam_nb import Prompt, PromptCanvas, load_ground_truth, load_image, segment
+from sam_nb.canvas import widget
 
 HEIGHT, WIDTH = 300, 500
 
@@ -133,10 +134,10 @@ def test_clicks_land_where_they_are_seen_from_close_by(canvas):
 
 
 def test_the_status_line_tells_the_truth(model):
-    truth = {"left": np.zeros((HEIGHT, WIDTH), bool), "right": np.zeros((HEIGHT, WIDTH), bool)}
-    truth["left"][50:110, 70:130] = True
-    truth["right"][:, 400:] = True
-    canvas = PromptCanvas(model, np.full((HEIGHT, WIDTH, 3), 90, np.uint8), truth=truth, hover=False)
+    ground_truth = {"left": np.zeros((HEIGHT, WIDTH), bool), "right": np.zeros((HEIGHT, WIDTH), bool)}
+    ground_truth["left"][50:110, 70:130] = True
+    ground_truth["right"][:, 400:] = True
+    canvas = PromptCanvas(model, np.full((HEIGHT, WIDTH, 3), 90, np.uint8), ground_truth=ground_truth, hover=False)
     assert status(canvas).startswith("discs is ready. Click: this.")
     click(canvas, 300, 80, shift=True)
     assert status(canvas).startswith("Only background clicks")
@@ -160,8 +161,8 @@ def test_the_status_line_tells_the_truth(model):
 
 
 def test_a_truth_of_another_size_is_refused(model):
-    with pytest.raises(ValueError, match=r"truth 'car': expected a mask of 500x300, got the shape \(10, 20\)"):
-        PromptCanvas(model, np.zeros((HEIGHT, WIDTH, 3), np.uint8), truth={"car": np.zeros((10, 20), bool)})
+    with pytest.raises(ValueError, match=r"ground truth 'car': expected a mask of 500x300, got the shape \(10, 20\)"):
+        PromptCanvas(model, np.zeros((HEIGHT, WIDTH, 3), np.uint8), ground_truth={"car": np.zeros((10, 20), bool)})
 
 
 def test_a_broken_event_is_told_and_nothing_breaks(canvas):
@@ -428,7 +429,7 @@ def test_waiting_is_told(model):
 
 
 def test_with_the_embedded_model(lite):
-    canvas = segment("street", lite, truth=load_truth("street"))
+    canvas = segment("street", lite, ground_truth=load_ground_truth("street"))
     canvas.add_point(500, 375)
     embedding = lite.encode(load_image("street"))
     np.testing.assert_array_equal(canvas.masks.bits, lite.decode(embedding, Prompt(points=[(500, 375)])).bits)

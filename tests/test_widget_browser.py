@@ -301,7 +301,7 @@ def test_fast_clicks_all_count(hand):
 
 
 def test_a_thousand_clicks_and_moves_leave_nothing_behind(hand):
-    hand.ask("setattr(sys.modules['sam_nb.session'], 'KEPT_BYTES', 2**24)")
+    hand.ask("setattr(sys.modules['sam_nb.session'], 'MAX_CACHE_BYTES', 2**24)")
     hand.ask("setattr(canvas._hover, 'value', True)")
     corner, far = hand.place(0, 0), hand.place(900, 500)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-from sam_nb.files.results import write_whole
+from sam_nb.storage import write_bytes
 
 
 def average(shares):
@@ -48,7 +48,7 @@ def main():
     parser.add_argument("weights", nargs="+", type=_path_and_share, help="path=share of each")
     arguments = parser.parse_args()
     shares = [(safetensors.torch.load_file(path), share) for path, share in arguments.weights]
-    write_whole(arguments.out, safetensors.torch.save(average(shares)), overwrite=True)
+    write_bytes(arguments.out, safetensors.torch.save(average(shares)), overwrite=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from sam_nb.ground_truth import outlined_masks
 from sam_nb.masks import bounding_box
 from sam_nb.model.lite import IMAGE_SIZE
 from training.photos import HELD_OUT, PhotoPack, part_targets, region_mask
-from training.scenes import SMALLEST_OBJECT, Composer, is_target
+from training.scenes import MIN_OBJECT, Composer, is_target
 from training.sources import SourcePack
 
 PART_EVERY = 3  # every third case of a source is a part, where the source has parts
@@ -121,7 +121,8 @@ def outlined_photographs(entries: list[dict], folders: dict[str, Path]) -> CaseS
             if image.shape[:2] != (entry["height"], entry["width"]):
                 raise ValueError(
                     f"{path}: expected {entry['width']}x{entry['height']} pixels, which the outlines were drawn on, "
-                    f"got {image.shape[1]}x{image.shape[0]}; take the version of {entry['source']} in training/truth"
+                    f"got {image.shape[1]}x{image.shape[0]}; take the version of "
+                    f"{entry['source']} in training/ground_truth"
                 )
             masks = outlined_masks(entry)
             cases = []
@@ -134,7 +135,7 @@ def outlined_photographs(entries: list[dict], folders: dict[str, Path]) -> CaseS
     return CaseSet("photographs", read(), len(entries))
 
 
-def held_out_photographs(pack: PhotoPack, most: int, seed: int) -> CaseSet:
+def held_out_photographs(pack: PhotoPack, max_count: int, seed: int) -> CaseSet:
     """Return the set of the held-out annotated photographs, uncropped.
 
     Parameters
@@ -150,7 +151,7 @@ def held_out_photographs(pack: PhotoPack, most: int, seed: int) -> CaseSet:
     ValueError
         The pack has no held-out photograph.
     """
-    chosen = choose(pack, most, seed)
+    chosen = choose(pack, max_count, seed)
     if not chosen:
         raise ValueError(
             f"no held-out photographs: expected some that {HELD_OUT.name} names, got {len(pack.photographs)} of the "
@@ -188,7 +189,7 @@ def candidates(pack: PhotoPack, number: int, seed: int) -> tuple[np.ndarray, lis
     cases = []
     for place, one in enumerate(photograph.objects):
         whole = region_mask(labels, one["regions"])
-        if not is_target(whole, SMALLEST_OBJECT):
+        if not is_target(whole, MIN_OBJECT):
             continue
         name = f"{photograph.name}: object {place}"
         cases.append(Case(name, "object", photograph.source, whole, tight_box(whole)))
@@ -202,7 +203,7 @@ def candidates(pack: PhotoPack, number: int, seed: int) -> tuple[np.ndarray, lis
     return image, [cases[row] for row in rng.permutation(len(cases))]
 
 
-def choose(pack: PhotoPack, most: int, seed: int) -> dict[int, set[str]]:
+def choose(pack: PhotoPack, max_count: int, seed: int) -> dict[int, set[str]]:
     """Choose at most `most` cases of every source, as many photographs as there are before a second one of any.
 
     About a third of a source's cases are parts, where it has enough of them.
@@ -221,15 +222,15 @@ def choose(pack: PhotoPack, most: int, seed: int) -> dict[int, set[str]]:
         taken = Counter()
         # Shuffled by a hash of the names, so that a photograph more or less moves no other.
         waiting = sorted(numbers, key=lambda number: _hash(f"{seed} {pack.photographs[number].name}"))
-        while waiting and taken.total() < most:
+        while waiting and taken.total() < max_count:
             for number in list(waiting):
-                if taken.total() == most:
+                if taken.total() == max_count:
                     break
                 if number not in left:
                     left[number] = {"object": [], "part": []}
                     for case in candidates(pack, number, seed)[1]:
                         left[number][case.kind].append(case.name)
-                kind = _next_kind(left[number], taken, most)
+                kind = _next_kind(left[number], taken, max_count)
                 if kind is None:
                     waiting.remove(number)
                     continue
@@ -238,9 +239,9 @@ def choose(pack: PhotoPack, most: int, seed: int) -> dict[int, set[str]]:
     return dict(chosen)
 
 
-def _next_kind(left, taken, most):
+def _next_kind(left, taken, max_count):
     """Return the kind of a source's next case, out of what is left in a photograph, or None where nothing is."""
-    parts = left["part"] if taken["part"] < most // PART_EVERY else []
+    parts = left["part"] if taken["part"] < max_count // PART_EVERY else []
     part_is_due = taken["part"] < (taken.total() + 1) // PART_EVERY
     if parts and (part_is_due or not left["object"]):
         return "part"

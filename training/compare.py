@@ -120,7 +120,7 @@ def read_column(path: Path, name: str) -> dict[str, Column]:
     return columns
 
 
-def check_alike(old: dict[str, Column], new: dict[str, Column]) -> None:
+def check_comparable(old: dict[str, Column], new: dict[str, Column]) -> None:
     """Raise a ValueError unless two columns are about the same sets, and these about the same cases."""
     cure = "evaluate both with the same options, packs, seed and version of `training`"
     if old.keys() != new.keys():
@@ -154,7 +154,7 @@ def compare(old: dict[str, Column], new: dict[str, Column], resamples: int = 10_
     ValueError
         They are about different sets or cases, or no set has the measures that decide.
     """
-    check_alike(old, new)
+    check_comparable(old, new)
     rng = np.random.default_rng(seed)
     rows, means, drawn = [], [], []
     for title, column in old.items():

@@ -32,7 +32,7 @@ def depths(errors):
     return depth[:, 0]
 
 
-def next_clicks(masks, truths, generator, centred=0.5):
+def next_clicks(masks, ground_truths, generator, centred=0.5):
     """Draw a click for every mask.
 
     Parameters
@@ -53,10 +53,10 @@ def next_clicks(masks, truths, generator, centred=0.5):
         into the object, and -1, no click, where there is none.
     """
     count, height, width = masks.shape
-    errors = masks != truths
-    errors = torch.where(errors.flatten(1).any(1)[:, None, None], errors, truths)
+    errors = masks != ground_truths
+    errors = torch.where(errors.flatten(1).any(1)[:, None, None], errors, ground_truths)
     # Missed and surplus pixels are two errors even where they touch. At half the size: a fifth of the time.
-    halves = [F.max_pool2d((errors & kind)[:, None].float(), 2)[:, 0] > 0 for kind in (truths, ~truths)]
+    halves = [F.max_pool2d((errors & kind)[:, None].float(), 2)[:, 0] > 0 for kind in (ground_truths, ~ground_truths)]
     depth = torch.stack([depths(half) for half in halves], 1).flatten(1)
     chance = torch.rand(depth.shape, generator=generator, device=depth.device)
     # The weights of a draw, by the Gumbel trick: a power of the depth for a look at the deep, or at all of it.
@@ -66,9 +66,9 @@ def next_clicks(masks, truths, generator, centred=0.5):
     x, y = 2 * (cell % (width // 2)), 2 * (cell // (width // 2))
     # Of the four pixels of the cell, one that is wrong.
     rows = torch.arange(count, device=masks.device)
-    wanted = errors & torch.where((place < depth.shape[1] // 2)[:, None, None], truths, ~truths)
+    wanted = errors & torch.where((place < depth.shape[1] // 2)[:, None, None], ground_truths, ~ground_truths)
     four = torch.stack([wanted[rows, y + down, x + across] for down in (0, 1) for across in (0, 1)], 1)
     pick = four.float().argmax(1)
     x, y = x + pick % 2, y + pick // 2
-    labels = torch.where(four.any(1), truths[rows, y, x].float(), -1.0)
+    labels = torch.where(four.any(1), ground_truths[rows, y, x].float(), -1.0)
     return torch.stack([x, y], 1).float(), labels

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from training.meanings import MEANINGS, meanings_of
 from training.prompts import first_prompt
 
-MOST_POINTS = 3  # of a first prompt
+MAX_POINTS = 3  # of a first prompt
 
 
 class SceneDataset(Dataset):
@@ -40,7 +40,7 @@ class SceneDataset(Dataset):
         """Return a dict of tensors; N is `prompts`, S is `side`.
 
         image : 3xSxS uint8, zeros at the right and bottom; size : 2 int64, height and width of what is not padding;
-        truth : NxMx(S/2)x(S/2) uint8, M meanings: the target, then what else a lone click on it could mean, then zeros;
+        ground_truth : NxMx(S/2)x(S/2) uint8, M meanings: the target, what else a lone click on it could mean, zeros;
         points : Nx3x2 float32; labels : Nx3 float32, -1 where there is no point;
         boxes : Nx4 float32, zeros where there is none.
         """
@@ -52,9 +52,9 @@ class SceneDataset(Dataset):
         # Few targets are prompted more than once, in different ways.
         targets = (scene.draw(self.prompts, rng) * self.prompts)[: self.prompts]
         half = self.side // 2
-        truth = np.zeros((self.prompts, MEANINGS, half, half), np.uint8)
-        points = np.zeros((self.prompts, MOST_POINTS, 2), np.float32)
-        labels = np.full((self.prompts, MOST_POINTS), -1, np.float32)
+        ground_truth = np.zeros((self.prompts, MEANINGS, half, half), np.uint8)
+        points = np.zeros((self.prompts, MAX_POINTS, 2), np.float32)
+        labels = np.full((self.prompts, MAX_POINTS), -1, np.float32)
         boxes = np.zeros((self.prompts, 4), np.float32)
         for row, target in enumerate(targets):
             prompt = first_prompt(target, rng)
@@ -65,11 +65,11 @@ class SceneDataset(Dataset):
             for number, mask in enumerate(masks):
                 square = np.zeros((self.side, self.side), np.uint8)
                 square[:height, :width] = mask * np.uint8(255)
-                truth[row, number] = cv2.resize(square, (half, half), interpolation=cv2.INTER_AREA) > 127
+                ground_truth[row, number] = cv2.resize(square, (half, half), interpolation=cv2.INTER_AREA) > 127
             points[row, :count], labels[row, :count] = prompt.points, prompt.labels
             if prompt.box is not None:
                 boxes[row] = prompt.box
-        arrays = {"image": image, "size": np.array([height, width]), "truth": truth, "points": points}
+        arrays = {"image": image, "size": np.array([height, width]), "ground_truth": ground_truth, "points": points}
         arrays |= {"labels": labels, "boxes": boxes}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

@@ -138,7 +138,7 @@ def decode(model, embeddings, prompts, dtype=torch.bfloat16):
         tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], 1)
         present = F.pad(present, (len(output_tokens), 0), value=True)
         features = embeddings.to(dtype)
-        cells = decoder.meet(features, dense)
+        cells = decoder.fuse_dense_prompt(features, dense)
         tokens, mixed = _two_way(decoder.transformer, cells, position.to(dtype), tokens.to(dtype), present)
         logits, predicted = decoder.finish(tokens, mixed, features)
     return logits.float(), predicted.float()

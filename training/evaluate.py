@@ -15,10 +15,10 @@ import torch
 from segment_anything import SamPredictor
 from tqdm import tqdm
 
-from sam_nb.ground_truth import OUTLINES, load_truth, read_outlines
+from sam_nb.ground_truth import OUTLINES, load_ground_truth, read_outlines
 from sam_nb.images import load_image
 from sam_nb.masks import iou
-from sam_nb.model.sam import load_sam
+from sam_nb.model.loading import load_sam
 from training.cases import Case, CaseSet, compositions, held_out_photographs, outlined_photographs
 from training.measures import (
     GOOD_ENOUGH,
@@ -96,7 +96,7 @@ def measure(cases: CaseSet, predictors: dict[str, Any], with_grabcut: bool, fold
 
 def measure_street(predictors: dict[str, Any], with_grabcut: bool) -> dict:
     """Ask every model the article's prompts; return what `measure` does, each prompt a case with the measure "IoU"."""
-    image, ground_truth = load_image("street"), load_truth("street")
+    image, ground_truth = load_image("street"), load_ground_truth("street")
     records = []
     for name, (meant, prompt) in STREET_PROMPTS.items():
         record = _record(name, meant, "painted", ground_truth[meant])
@@ -180,7 +180,7 @@ def main():
     parser.add_argument("--seed", type=int, default=2023, help="of the compositions and of the choice of cases")
     parser.add_argument("--skimage-data", type=Path, help="data folder of scikit-image; without it, no photographs")
     parser.add_argument("--opencv-doc", type=Path, default=Path("/usr/share/doc/opencv-doc/examples"))
-    parser.add_argument("--truth", type=Path, default=Path(__file__).parent / "truth" / "truth.json")
+    parser.add_argument("--outlines", type=Path, default=Path(__file__).parent / "ground_truth" / "outlines.json")
     parser.add_argument("--photos", type=Path, nargs="+", help="packs of annotated photographs (training.photos)")
     parser.add_argument("--per-source", type=int, default=40, help="cases of each source of --photos, at most")
     parser.add_argument("--no-grabcut", action="store_true", help="leave GrabCut out, which takes most of the time")
@@ -228,7 +228,7 @@ def _case_sets(arguments):
         folders = {"scikit-image": arguments.skimage_data, "opencv-doc": arguments.opencv_doc}
         # Two dozen coins that look alike would be half of all objects.
         samples = [entry for entry in read_outlines(OUTLINES) if entry["sample"] != "coins"]
-        yield outlined_photographs(samples + read_outlines(arguments.truth), folders)
+        yield outlined_photographs(samples + read_outlines(arguments.outlines), folders)
     if arguments.photos:
         yield held_out_photographs(PhotoPack(arguments.photos, "held_out"), arguments.per_source, arguments.seed)
 

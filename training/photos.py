@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sam_nb.masks import bounding_box
-from training.scenes import SMALLEST_OBJECT, SMALLEST_PART, Scene, Target, degrade, is_target, recolour
+from training.scenes import MIN_OBJECT, MIN_PART, Scene, Target, degrade, is_target, recolour
 
 HELD_OUT = Path(__file__).parent / "held_out.txt"
 HELD_OUT_SHARE = 0.10
@@ -202,7 +202,7 @@ def _targets(labels, objects, areas, rng):
     for one in (objects[number] for number in rng.permutation(len(objects))[:OBJECTS]):
         whole = region_mask(labels, one["regions"])
         known = [number for number in one["regions"] if number < len(areas)]
-        if np.count_nonzero(whole) < SEEN * areas[known].sum() or not is_target(whole, SMALLEST_OBJECT):
+        if np.count_nonzero(whole) < SEEN * areas[known].sum() or not is_target(whole, MIN_OBJECT):
             continue
         targets.append(Target("object", whole, whole))
         wholes.append(whole)
@@ -215,23 +215,23 @@ def part_targets(part, whole, rng):
     """List the connected components of a part that a prompt may mean, and what is left without each."""
     targets = []
     area, of_whole = np.count_nonzero(part), np.count_nonzero(whole)
-    if area < SMALLEST_PART:
+    if area < MIN_PART:
         return targets
     left, top, right, bottom = bounding_box(part)
     window = slice(top, bottom), slice(left, right)
     count, components, stats, _ = cv2.connectedComponentsWithStats(part[window].astype(np.uint8))
     for number in range(1, count):
         size = stats[number, cv2.CC_STAT_AREA]
-        if size < SMALLEST_PART or size > 0.9 * of_whole:
+        if size < MIN_PART or size > 0.9 * of_whole:
             continue
         piece = np.zeros_like(part)
         piece[window] = components == number
         # A sleeve of two: which of them belongs to the other is known to the annotator alone.
-        if (count > 2 and size < 0.85 * area and rng.random() < 0.5) or not is_target(piece, SMALLEST_PART):
+        if (count > 2 and size < 0.85 * area and rng.random() < 0.5) or not is_target(piece, MIN_PART):
             continue
         targets.append(Target("part", piece, piece))
         rest = whole & ~piece
-        if size > 0.05 * of_whole and is_target(rest, SMALLEST_OBJECT):
+        if size > 0.05 * of_whole and is_target(rest, MIN_OBJECT):
             targets.append(Target("rest", rest, whole, piece))
     return targets
 
@@ -243,7 +243,7 @@ def _group_targets(wholes):
     for number, mask in enumerate(wholes[:4]):
         grown = cv2.dilate(mask.astype(np.uint8), near) > 0
         for other in wholes[number + 1 : 4]:
-            if (grown & other).any() and is_target(mask | other, SMALLEST_OBJECT):
+            if (grown & other).any() and is_target(mask | other, MIN_OBJECT):
                 groups.append(Target("group", mask | other, mask | other))
     return groups[:3]
 

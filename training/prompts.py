@@ -78,12 +78,12 @@ def first_prompt(target, rng):
     return FirstPrompt(np.array(points, np.float32).reshape(-1, 2), np.array(labels, np.float32), box)
 
 
-def next_click(mask, truth, rng, centre):
+def next_click(mask, ground_truth, rng, centre):
     """Return the click that corrects a mask, as `sam_nb.clicks.next_click`, but not always at the centre.
 
     Parameters
     ----------
-    mask, truth : HxW numpy.ndarray of bool
+    mask, ground_truth : HxW numpy.ndarray of bool
     rng : numpy.random.Generator
     centre : bool
         As in `click`.
@@ -91,10 +91,10 @@ def next_click(mask, truth, rng, centre):
     Returns
     -------
     ((float, float), int), or None
-        None where mask and truth agree.
+        None where mask and ground truth agree.
     """
-    error = largest_error(mask, truth)
+    error = largest_error(mask, ground_truth)
     if error is None:
         return None
     x, y = click(error, rng, centre)
-    return (x, y), int(truth[int(y), int(x)])
+    return (x, y), int(ground_truth[int(y), int(x)])

@@ -1,7 +1,7 @@
-"""Compose pictures whose truth is known exactly: objects with parts and holes, pasted over photographs and textures.
+"""Compose images with exact ground truth: objects with parts and holes, pasted over photographs and textures.
 
-A `Composer` draws a `Scene`; a scene lists its `Target`s, everything in it that a prompt may mean. The truth is what
-stays visible after every later object has been pasted.
+A `Composer` draws a `Scene`; a scene lists its `Target`s, everything in it that a prompt may mean. The ground truth is
+what stays visible after every later object has been pasted.
 """
 
 from dataclasses import dataclass, replace
@@ -12,10 +12,10 @@ import numpy as np
 from sam_nb.masks import bounding_box
 from training.things import Thing, assembled_thing, painted_thing, patch_thing, texture, with_hole
 
-SMALLEST_OBJECT = 600  # pixels below which an object is no target
-SMALLEST_PART = 200
+MIN_OBJECT = 600  # pixels below which an object is no target
+MIN_PART = 200
 THINNEST = 2.5  # pixels from the border that a target's innermost pixel is at least away: no slivers
-MOST_HIDDEN = 0.4  # share of an object that a later one may hide
+MAX_HIDDEN = 0.4  # share of an object that a later one may hide
 LEAST_INSIDE = 0.6  # share of an object that lies inside the picture, unless it is larger than the picture
 IN_ONE_PIECE = 0.85  # share of a target that its largest piece makes: what is left in scraps is no target
 
@@ -33,7 +33,7 @@ class Target:
         A whole object; a part, or the hole in a part; what is left of either without a part of it; an object and
         another that lies on it, like a cup and its saucer.
     mask : HxW numpy.ndarray of bool
-        The truth.
+        The ground truth.
     region : HxW numpy.ndarray of bool
         What a box prompt is drawn around: the mask, or a larger one of which `excluded` is cut out.
     excluded : HxW numpy.ndarray of bool, or None
@@ -123,7 +123,7 @@ class Composer:
             targets = [target.without(layer[0]) for target in targets]
             layers = [(mask & visible, [_without(visible, *part) for part in parts]) for mask, parts in layers]
             layers.append(layer)
-        least = {kind: SMALLEST_PART if kind == "part" else SMALLEST_OBJECT for kind in KINDS}
+        least = {kind: MIN_PART if kind == "part" else MIN_OBJECT for kind in KINDS}
         targets = [target for target in targets if is_target(target.mask, least[target.kind])]
         return Scene(canvas.clip(0, 255).astype(np.uint8), targets + _targets(layers))
 
@@ -151,7 +151,7 @@ class Composer:
             layers = [(mask & visible, [_without(visible, *part) for part in parts]) for mask, parts in layers]
             layers.append(layer)
         groups = [layers[lower][0] | layers[upper][0] for lower, upper in stacked]
-        groups = [Target("group", mask, mask) for mask in groups if is_target(mask, SMALLEST_OBJECT)]
+        groups = [Target("group", mask, mask) for mask in groups if is_target(mask, MIN_OBJECT)]
         return Scene(degrade(canvas, rng), _targets(layers) + groups)
 
     def _mosaic(self, rng):
@@ -258,7 +258,7 @@ def _paste(canvas, thing, others, rng, tries=4):
     """
     for _ in range(tries):
         place = _Place.draw(canvas.shape[:2], thing, rng)
-        if place is not None and all(place.hides(mask) <= MOST_HIDDEN for mask in others):
+        if place is not None and all(place.hides(mask) <= MAX_HIDDEN for mask in others):
             return _paste_at(canvas, thing, place, rng)
     return None
 
@@ -299,7 +299,7 @@ class _Place:
         place = replace(place, alpha=place.warp(np.ascontiguousarray(thing.rgba[..., 3])))
         seen = np.count_nonzero(place.solid)
         whole = np.count_nonzero(thing.rgba[..., 3] > 127) * scale**2
-        if seen < SMALLEST_OBJECT or seen < LEAST_INSIDE * min(whole, 0.5 * height * width):
+        if seen < MIN_OBJECT or seen < LEAST_INSIDE * min(whole, 0.5 * height * width):
             return None
         return place
 
@@ -374,7 +374,7 @@ def _cast_shadow(canvas, opacity, corner, rng):
 def degrade(canvas, rng):
     """Return what a camera and a file format make of the canvas (HxWx3 float32): HxWx3 uint8.
 
-    None of it moves a border, so the truth stays exact to a pixel.
+    None of it moves a border, so the ground truth stays exact to a pixel.
     """
     height, width = canvas.shape[:2]
     if rng.random() < 0.25:  # uneven light
@@ -426,17 +426,17 @@ def _targets(layers):
     """List the targets of the layers, each (mask, [(part, hole or None), ...])."""
     targets = []
     for mask, parts in layers:
-        if is_target(mask, SMALLEST_OBJECT):
+        if is_target(mask, MIN_OBJECT):
             targets.append(Target("object", mask, mask))
         for part, hole in parts:
-            if not is_target(part, SMALLEST_PART):
+            if not is_target(part, MIN_PART):
                 continue
             targets.append(Target("part", part, part))
             rest = mask & ~part
-            if is_target(rest, SMALLEST_OBJECT) and part.sum() > 0.05 * mask.sum():
+            if is_target(rest, MIN_OBJECT) and part.sum() > 0.05 * mask.sum():
                 targets.append(Target("rest", rest, mask, part))
-            if is_target(hole, SMALLEST_PART):
+            if is_target(hole, MIN_PART):
                 targets.append(Target("part", hole, hole))
-                if is_target(part & ~hole, SMALLEST_PART):
+                if is_target(part & ~hole, MIN_PART):
                     targets.append(Target("rest", part & ~hole, part, hole))
     return targets

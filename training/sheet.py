@@ -78,7 +78,7 @@ def _text_width(text):
     return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0] + 6
 
 
-def encode_jpeg(image: np.ndarray, most: int = MAX_BYTES) -> bytes:
+def encode_jpeg(image: np.ndarray, max_bytes: int = MAX_BYTES) -> bytes:
     """Return an image, HxWx3 uint8 RGB, as a JPEG of the highest quality that `most` bytes hold.
 
     Raises
@@ -88,10 +88,10 @@ def encode_jpeg(image: np.ndarray, most: int = MAX_BYTES) -> bytes:
     """
     for quality in range(90, 30, -5):
         data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        if len(data) < most:
+        if len(data) < max_bytes:
             return data.tobytes()
     raise ValueError(
-        f"sheet: expected a JPEG under {most} bytes, got {len(data)} at quality {quality}; name fewer packs"
+        f"sheet: expected a JPEG under {max_bytes} bytes, got {len(data)} at quality {quality}; name fewer packs"
     )
 
 

@@ -125,7 +125,7 @@ def trim_cutout(picture):
     return np.dstack([colour, weighted[..., 3:] * 255]).round().clip(0, 255).astype(np.uint8)
 
 
-def colour_parts(cutout, clusters=6, most=5):
+def colour_parts(cutout, clusters=6, max_count=5):
     """Find parts of a cut-out that stand out by colour: eyes, wheels, leaves, a handle.
 
     Parameters
@@ -160,12 +160,12 @@ def colour_parts(cutout, clusters=6, most=5):
             if 0.025 * opaque.sum() < area < 0.6 * opaque.sum() and _stands_out(part, opaque, lab, kernel):
                 found.append((area, part))
     parts = np.zeros(opaque.shape, np.uint8)
-    for number, (_, part) in enumerate(sorted(found, key=lambda item: -item[0])[:most], start=1):
+    for number, (_, part) in enumerate(sorted(found, key=lambda item: -item[0])[:max_count], start=1):
         parts[part] = number
     return parts
 
 
-def material_parts(owner, smallest=0.006, largest=0.35, most=8):
+def material_parts(owner, smallest=0.006, largest=0.35, max_count=8):
     """Find parts of a rendered thing: connected regions of one material.
 
     Parameters
@@ -190,7 +190,7 @@ def material_parts(owner, smallest=0.006, largest=0.35, most=8):
         areas = stats[1:count, cv2.CC_STAT_AREA]
         found += [(a, labels == i) for i, a in enumerate(areas, 1) if smallest < a / whole < largest]
     out = np.zeros(owner.shape, np.uint8)
-    for number, (_, region) in enumerate(sorted(found, key=lambda item: -item[0])[:most], start=1):
+    for number, (_, region) in enumerate(sorted(found, key=lambda item: -item[0])[:max_count], start=1):
         out[region] = number
     return out
 

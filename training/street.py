@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-# Each prompt with the name of what it means in `sam_nb.load_truth("street")`.
+# Each prompt with the name of what it means in `sam_nb.load_ground_truth("street")`.
 STREET_PROMPTS = {
     "point": ("car", {"point_coords": [(500, 375)], "point_labels": [1]}),
     "two points": ("car", {"point_coords": [(500, 375), (184, 359)], "point_labels": [1, 1]}),

@@ -24,8 +24,8 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from sam_nb.files.results import write_whole
 from sam_nb.model.lite import build_lite
+from sam_nb.storage import write_bytes, writing
 from training.data import SceneDataset, quiet_worker
 from training.imagenet import load_imagenet
 from training.photos import Mixed, PhotoComposer, PhotoPack
@@ -40,15 +40,14 @@ def export(trainer, folder):
     """Write the averaged weights as float16 `lite.safetensors`, and the configuration and step as `lite.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.half().cpu().contiguous() for name, value in trainer.average.items()}
-    write_whole(folder / "lite.safetensors", safetensors.torch.save(weights), overwrite=True)
+    write_bytes(folder / "lite.safetensors", safetensors.torch.save(weights), overwrite=True)
     (folder / "lite.json").write_text(json.dumps({"step": trainer.step, **asdict(trainer.config)}, indent=1) + "\n")
 
 
 def save(trainer, out, export_to):
     """Write the checkpoint and the export; a crash in between leaves the former ones whole."""
-    partial = out / "checkpoint.partial"
-    torch.save(trainer.state(), partial)
-    partial.replace(out / "checkpoint.pt")
+    with writing(out / "checkpoint.pt", overwrite=True) as part:
+        torch.save(trainer.state(), part)
     export(trainer, export_to)
 
 
@@ -83,9 +82,9 @@ def run(trainer, loader, *, out, export_to, minutes, decay_minutes, save_minutes
 
     Of the minutes, the last `decay_minutes` are the final decay, over as many steps as they are expected to take.
     """
-    asked_to_stop = threading.Event()
+    should_stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked_to_stop.set())
+        signal.signal(number, lambda *_: should_stop.set())
     first = trainer.rank == 0
     started = saved = time.monotonic()
     recent, from_step = [], trainer.step
@@ -113,7 +112,7 @@ def run(trainer, loader, *, out, export_to, minutes, decay_minutes, save_minutes
                 trainer.finish(max(1, round(0.97 * left * (trainer.step - from_step) / (now - started))))
                 decay_minutes = 0
             over = trainer.step >= trainer.config.steps or (minutes and left < 0)
-            if trainer.agree(asked_to_stop.is_set() or over):
+            if trainer.agree(should_stop.is_set() or over):
                 break
     if first:
         save(trainer, out, export_to)

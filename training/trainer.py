@@ -36,7 +36,7 @@ class Config:
         Share of the scenes that are photographs; the others are composed.
     rounds : tuple of float
         How likely a step has 1, 2, 3 ... rounds: the first prompt, then one corrective click each.
-    rate, backbone_rate : float
+    rate, backbone_lr : float
         Learning rates of everything else and of the pretrained backbone.
     frozen : int
         How many of the backbone's first stages stay as they are: its stem and those stages cost half of a step on CPU.
@@ -60,8 +60,8 @@ class Config:
     prompts: int = 3
     photographs: float = 0.75
     rounds: tuple = (0.5, 0.3, 0.2)
-    rate: float = 4e-4
-    backbone_rate: float = 1e-4
+    lr: float = 4e-4
+    backbone_lr: float = 1e-4
     frozen: int = 0
     warmup: int = 200
     weight_decay: float = 0.01
@@ -125,7 +125,7 @@ class Trainer:
         """
         config, model = self.config, self.model
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * self._rate()
+            group["lr"] = group["base_lr"] * self._lr_factor()
         # All processes draw the same rounds, and each its own clicks.
         rng = np.random.default_rng([config.seed, self.step, 1])
         rounds = 1 + rng.choice(len(config.rounds), p=np.array(config.rounds) / sum(config.rounds))
@@ -138,18 +138,18 @@ class Trainer:
         leaf = embeddings.detach().requires_grad_()
         metrics = {}
         spare = len(config.rounds) - 1
-        prompts, meanings = first_prompts(batch, spare), batch["truth"].flatten(0, 1).float()
-        truth = meanings[:, 0]
+        prompts, meanings = first_prompts(batch, spare), batch["ground_truth"].flatten(0, 1).float()
+        ground_truth = meanings[:, 0]
         is_several = meanings[:, 1].flatten(1).any(1)
         first_spare = prompts.labels.shape[1] - spare
         valid = valid[prompts.owner]
         if self.compiled:
             # One program for all rounds: without a mask prompt it gets one that has no effect.
-            prompts = replace(prompts, mask_input=torch.zeros_like(truth)[:, None])
+            prompts = replace(prompts, mask_input=torch.zeros_like(ground_truth)[:, None])
         for number in range(rounds):
             ambiguous = prompts.is_ambiguous if number == 0 else torch.zeros_like(prompts.has_box)
             logits, predicted = self._decode(leaf, prompts)
-            loss, found = prompt_loss(logits, predicted, truth, valid, ambiguous & ~is_several)
+            loss, found = prompt_loss(logits, predicted, ground_truth, valid, ambiguous & ~is_several)
             rows = torch.nonzero(ambiguous & is_several)[:, 0]
             if len(rows):
                 loss = loss.index_add(0, rows, meanings_loss(logits[rows, 1:], meanings[rows], valid[rows]))
@@ -161,7 +161,12 @@ class Trainer:
                 best = torch.where(ambiguous, 1 + predicted[:, 1:].argmax(1), 0)
                 chosen = logits[torch.arange(len(best), device=self.device), best]
                 prompts = self._correct(
-                    prompts, chosen, slot=first_spare + number, truths=truth > 0, valid=valid > 0, generator=generator
+                    prompts,
+                    chosen,
+                    slot=first_spare + number,
+                    ground_truths=ground_truth > 0,
+                    valid=valid > 0,
+                    generator=generator,
                 )
         embeddings.backward(leaf.grad)
         if self.processes > 1:
@@ -228,9 +233,9 @@ class Trainer:
             embeddings = self.model.image_encoder(pixels)
         return embeddings.float().contiguous()
 
-    def _correct(self, prompts, logits, *, slot, truths, valid, generator):
+    def _correct(self, prompts, logits, *, slot, ground_truths, valid, generator):
         """Return the prompts with a click more each, in a slot, and mostly the logits PxHxW as mask prompt."""
-        points, labels = next_clicks((logits > 0) & valid, truths & valid, generator)
+        points, labels = next_clicks((logits > 0) & valid, ground_truths & valid, generator)
         chance = torch.rand(2, len(labels), generator=generator, device=self.device)
         has_mask = chance[0] < self.config.feedback
         labels = torch.where((chance[1] < self.config.still) & has_mask, -1.0, labels)
@@ -251,7 +256,7 @@ class Trainer:
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
-    def _rate(self):
+    def _lr_factor(self):
         """Return the share of the full learning rates at this step."""
         config = self.config
         rise = min(1.0, (self.step + 1) / config.warmup)
@@ -294,9 +299,9 @@ def _parameter_groups(model, config):
     groups = {}
     for name, parameter in model.named_parameters():
         backbone, matrix = name.startswith("image_encoder.backbone"), parameter.ndim > 1
-        rate = config.backbone_rate if backbone else config.rate
+        lr = config.backbone_lr if backbone else config.lr
         decay = config.weight_decay if matrix else 0.0
-        fresh = {"params": [], "lr": rate, "base_lr": rate, "weight_decay": decay}
+        fresh = {"params": [], "lr": lr, "base_lr": lr, "weight_decay": decay}
         groups.setdefault((backbone, matrix), fresh)["params"].append(parameter)
     return list(groups.values())
 

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sam_nb.draw import BOX, NEGATIVE, POSITIVE, outline_width
+from sam_nb.draw import outline_width
+from sam_nb.palette import BOX, NEGATIVE, POSITIVE
 
-MOST_OBJECTS = 127  # a palette has 256 colours: one for nothing, two for each object
+MAX_OBJECTS = 127  # a palette has 256 colours: one for nothing, two for each object
 
 
 def picture_file(image, view):
@@ -91,7 +92,7 @@ def _masks(painted, view, opacity):
     size = (view.canvas_width, view.canvas_height)
     layer = np.zeros((view.canvas_height, view.canvas_width), np.uint8)
     palette, alphas = [0, 0, 0], [0]
-    for mask, color in painted[-MOST_OBJECTS:]:
+    for mask, color in painted[-MAX_OBJECTS:]:
         seen = cv2.warpAffine(mask.astype(np.uint8), view.affine(), size, flags=cv2.INTER_NEAREST)
         layer[seen > 0] = len(alphas)
         contours, _ = cv2.findContours(seen, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)

@@ -10,7 +10,7 @@ from sam_nb.model.everything import select
 WIDTH = 800  # pixels of the picture
 
 
-class MaskFilters(ipywidgets.VBox):
+class MaskSliders(ipywidgets.VBox):
     """A picture with the masks that the three sliders above it leave.
 
     Parameters

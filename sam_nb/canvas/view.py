@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-CLOSEST = 16.0  # canvas pixels per pixel of the picture
+MAX_ZOOM = 16.0  # canvas pixels per pixel of the picture
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class View:
     top: float = 0.0
 
     @classmethod
-    def fit(cls, height, width, most_height, most_width):
+    def fit(cls, height, width, max_height, max_width):
         """Return the view of a whole picture on a canvas of its own shape, as large as allowed.
 
         Small pictures are enlarged, at most four times.
         """
-        scale = min(most_height / height, most_width / width, 4.0)
+        scale = min(max_height / height, max_width / width, 4.0)
         canvas = cls(height, width, max(1, round(height * scale)), max(1, round(width * scale)), scale)
         return canvas.whole()
 
@@ -49,7 +49,7 @@ class View:
         """The scale at which the whole picture is seen."""
         return min(self.canvas_height / self.height, self.canvas_width / self.width)
 
-    def to_picture(self, x, y):
+    def to_image(self, x, y):
         """Return the point of the picture at a place on the canvas."""
         return self.left + x / self.scale - 0.5, self.top + y / self.scale - 0.5
 
@@ -63,7 +63,7 @@ class View:
 
     def zoomed(self, factor, x, y):
         """Return the view that is closer by a factor, with the place (x, y) of the canvas where it was."""
-        scale = min(max(self.scale * factor, self.fitting), max(CLOSEST, self.fitting))
+        scale = min(max(self.scale * factor, self.fitting), max(MAX_ZOOM, self.fitting))
         left = self.left + x / self.scale - x / scale
         top = self.top + y / self.scale - y / scale
         return replace(self, scale=scale, left=left, top=top)._inside()
@@ -83,6 +83,6 @@ class View:
         return np.array([[self.scale, 0, shift_x - 0.5], [0, self.scale, shift_y - 0.5]])
 
     def _inside(self):
-        most_left = max(0.0, self.width - self.canvas_width / self.scale)
-        most_top = max(0.0, self.height - self.canvas_height / self.scale)
-        return replace(self, left=min(max(self.left, 0.0), most_left), top=min(max(self.top, 0.0), most_top))
+        max_left = max(0.0, self.width - self.canvas_width / self.scale)
+        max_top = max(0.0, self.height - self.canvas_height / self.scale)
+        return replace(self, left=min(max(self.left, 0.0), max_left), top=min(max(self.top, 0.0), max_top))

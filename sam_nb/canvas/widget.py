@@ -26,19 +26,19 @@ from IPython.display import display, update_display
 from sam_nb.canvas.layers import jpeg, masks_file, picture_file, snapshot
 from sam_nb.canvas.pointer import PointerRelay
 from sam_nb.canvas.view import View
-from sam_nb.draw import BOX as BOX_COLOR
-from sam_nb.draw import NEGATIVE, POSITIVE
 from sam_nb.files.results import save_segments
 from sam_nb.images import load_image
 from sam_nb.masks import iou
-from sam_nb.model.sam import load_sam
+from sam_nb.model.loading import load_sam
+from sam_nb.palette import BOX as BOX_COLOR
+from sam_nb.palette import NEGATIVE, POSITIVE
 from sam_nb.prompts import Prompt
 from sam_nb.session import Session
 
-MOST_WIDTH, MOST_HEIGHT = 1024, 640  # of the canvas, in its pixels
+MAX_WIDTH, MAX_HEIGHT = 1024, 640  # of the canvas, in its pixels
 PLACEHOLDER_WIDTH = 768  # of the picture that stands in for the canvas: it is saved with the notebook
 REST = 1.0  # seconds after the last step until that picture is brought up to date
-SMALLEST_BOX = 4  # canvas pixels; a shorter drag is a click with a trembling hand
+MIN_BOX = 4  # canvas pixels; a shorter drag is a click with a trembling hand
 HOVER_LIMIT = 0.1  # seconds a decoding may take for the preview to be on by default
 ZOOM = 1.25
 
@@ -63,7 +63,7 @@ class _Drag:
 
     @property
     def is_box(self):
-        return self.kind != MOVE and all(abs(a - b) >= SMALLEST_BOX for a, b in zip(self.start, self.now, strict=True))
+        return self.kind != MOVE and all(abs(a - b) >= MIN_BOX for a, b in zip(self.start, self.now, strict=True))
 
 
 def segment(image, sam=None, **options):
@@ -92,7 +92,7 @@ class PromptCanvas(ipywidgets.VBox):
     sam : Sam
     image : HxWx3 numpy.ndarray of uint8, RGB
         Or anything else that `load_image` takes.
-    truth : HxW numpy.ndarray of bool, or dict of str to such, optional
+    ground_truth : HxW numpy.ndarray of bool, or dict of str to such, optional
         What is to be found: the status line then tells the true IoU, with a dict that of the best match.
     hover : bool, optional
         Whether the mask under the mouse is shown before the first click. Left out: where decoding is quick enough.
@@ -103,21 +103,23 @@ class PromptCanvas(ipywidgets.VBox):
         What was done; changes made to it are shown here.
     """
 
-    def __init__(self, sam, image, *, truth=None, hover=None):
+    def __init__(self, sam, image, *, ground_truth=None, hover=None):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sam-nb")
         self._resting = None  # what brings the picture in front up to date
         self.sam = sam
         self.image = load_image(image)
         self._picture_name = Path(image).name if isinstance(image, str | Path) else "picture"
         height, width = self.image.shape[:2]
-        self._truths = {"": truth} if isinstance(truth, np.ndarray) else dict(truth or {})
-        for name, mask in self._truths.items():
+        self._ground_truths = {"": ground_truth} if isinstance(ground_truth, np.ndarray) else dict(ground_truth or {})
+        for name, mask in self._ground_truths.items():
             if np.shape(mask) != (height, width):
-                raise ValueError(f"truth {name!r}: expected a mask of {width}x{height}, got the shape {np.shape(mask)}")
+                raise ValueError(
+                    f"ground truth {name!r}: expected a mask of {width}x{height}, got the shape {np.shape(mask)}"
+                )
         self._embedding = None
         self._embedding_lock = threading.Lock()
         self.session = Session(self._decode, (height, width), sam.name)
-        self.view = View.fit(height, width, MOST_HEIGHT, MOST_WIDTH)
+        self.view = View.fit(height, width, MAX_HEIGHT, MAX_WIDTH)
         self._drag = None
         self._hovered = None  # point of the picture under the mouse
         self._previewed = False  # whether a preview is shown
@@ -176,7 +178,7 @@ class PromptCanvas(ipywidgets.VBox):
         """The current object's mask, HxW bool, or None."""
         return self.session.mask
 
-    def snapshot(self, most_width=MOST_WIDTH):
+    def snapshot(self, max_width=MAX_WIDTH):
         """Return what the canvas shows when the whole picture is seen, HxWx3 uint8 RGB, at most so many pixels wide."""
         height, width = self.image.shape[:2]
         objects = self.session.objects
@@ -184,7 +186,7 @@ class PromptCanvas(ipywidgets.VBox):
         session = self.session
         return snapshot(
             self.image,
-            View.fit(height, width, MOST_HEIGHT, most_width),
+            View.fit(height, width, MAX_HEIGHT, max_width),
             painted=painted,
             points=session.points,
             box=session.box,
@@ -221,13 +223,13 @@ class PromptCanvas(ipywidgets.VBox):
         """
         canvas = super()._repr_mimebundle_()
         if "VSCODE_PID" in os.environ or "google.colab" in sys.modules:
-            display(self._stand_in() | canvas, raw=True)
+            display(self._static_fallback() | canvas, raw=True)
         else:
-            display(self._stand_in(), raw=True, display_id=self.model_id)
+            display(self._static_fallback(), raw=True, display_id=self.model_id)
             display(canvas, raw=True)
             self._is_shown = True
 
-    def _stand_in(self):
+    def _static_fallback(self):
         """Return the picture that stands in for the canvas, as a mimebundle."""
         file = jpeg(self.snapshot(PLACEHOLDER_WIDTH))
         return {"image/jpeg": base64.b64encode(file).decode("ascii"), "text/plain": repr(self)}
@@ -239,7 +241,7 @@ class PromptCanvas(ipywidgets.VBox):
             self._resting.cancel()
 
         def update():
-            update_display(self._stand_in(), raw=True, display_id=self.model_id)
+            update_display(self._static_fallback(), raw=True, display_id=self.model_id)
 
         self._resting = loop.call_later(REST, self._guarded, update)
 
@@ -368,11 +370,11 @@ class PromptCanvas(ipywidgets.VBox):
         drag, self._drag = replace(self._drag, now=(event["x"], event["y"])), None
         if drag.is_box:
             self._draw_prompts()  # without the box that was being drawn: the session may refuse it
-            corners = [self.view.clamped(*self.view.to_picture(*place)) for place in (drag.start, drag.now)]
+            corners = [self.view.clamped(*self.view.to_image(*place)) for place in (drag.start, drag.now)]
             (x0, x1), (y0, y1) = (sorted(side) for side in zip(*corners, strict=True))
             self.session.set_box(*(round(side, 2) for side in (x0, y0, x1, y1)))
         elif drag.kind in (INCLUDE, EXCLUDE):
-            x, y = self.view.clamped(*self.view.to_picture(*drag.start))
+            x, y = self.view.clamped(*self.view.to_image(*drag.start))
             self.session.add_point(round(x, 2), round(y, 2), int(drag.kind == INCLUDE))
 
     def _on_cancel(self, event):
@@ -380,7 +382,7 @@ class PromptCanvas(ipywidgets.VBox):
         self._draw_prompts()
 
     def _on_hover(self, event):
-        self._hovered = self.view.clamped(*self.view.to_picture(event["x"], event["y"]))
+        self._hovered = self.view.clamped(*self.view.to_image(event["x"], event["y"]))
         if not self.session.current.steps:
             self._request("hover")
 
@@ -631,11 +633,12 @@ class PromptCanvas(ipywidgets.VBox):
             parts.append(f"mask {answer.index + 1} of {len(answer.masks)}")
         parts.append(f"{area:,} pixels ({100 * area / answer.mask.size:.1f} %)")
         parts.append(f"predicted IoU {answer.masks.scores[answer.index]:.2f}")
-        if self._truths:
+        if self._ground_truths:
             name, value = max(
-                ((name, iou(answer.mask, truth)) for name, truth in self._truths.items()), key=lambda pair: pair[1]
+                ((name, iou(answer.mask, ground_truth)) for name, ground_truth in self._ground_truths.items()),
+                key=lambda pair: pair[1],
             )
-            if value or len(self._truths) == 1:  # what none of several outlines touches is something else
+            if value or len(self._ground_truths) == 1:  # what none of several outlines touches is something else
                 parts.append(f"true IoU {value:.2f}" + (f" ({name})" if name else ""))
         return " · ".join([*parts, self.sam.name])
 

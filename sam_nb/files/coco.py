@@ -6,47 +6,26 @@ PNG and COCO's run lengths are exact. Polygons are, too, for the programs that f
 
 import io
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pycocotools.mask
 from PIL import Image
 
-from sam_nb.draw import PALETTE
-from sam_nb.files.polygons import fill, in_one, polygons
-from sam_nb.masks import as_mask, bounding_box
+from sam_nb.files.polygons import in_one, polygons
+from sam_nb.masks import Segment, as_mask, bounding_box
+from sam_nb.palette import PALETTE
+from sam_nb.rasterize import rasterize
 
 # Where in its pixel a point lies that stands for the pixel: readers that round and readers that cut off both get it.
 WITHIN = 0.25
 
 
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """A mask with its name.
-
-    Attributes
-    ----------
-    mask : HxW numpy.ndarray of bool
-    name : str
-        Becomes the files' name.
-    category : str
-        Its class.
-    score : float, optional
-        The model's predicted IoU.
-    """
-
-    mask: np.ndarray
-    name: str
-    category: str = "object"
-    score: float | None = None
-
-
-def mask_file(mask):
+def encode_mask(mask):
     """Return a mask, HxW bool, as the bytes of a PNG: 255 inside, 0 outside."""
     return _png(Image.fromarray(as_mask(mask).astype(np.uint8) * 255))
 
 
-def mask_from_file(content):
+def decode_mask(content):
     """Return the mask, HxW bool, of a picture's bytes: True where it is not black or, if it has alpha, not transparent.
 
     Raises
@@ -60,7 +39,7 @@ def mask_from_file(content):
     return np.asarray(picture.convert("L")) > 0
 
 
-def cutout_file(image, mask):
+def encode_cutout(image, mask):
     """Return the object alone as the bytes of a PNG: HxWx3 uint8 RGB where the mask, HxW bool, is; else transparent."""
     mask = as_mask(mask)
     if mask.shape != image.shape[:2]:
@@ -69,8 +48,8 @@ def cutout_file(image, mask):
     return _png(Image.fromarray(np.dstack([image * mask[..., None], mask.astype(np.uint8) * 255])))
 
 
-def index_file(segments, size):
-    """Return the bytes of a PNG of objects' numbers; arguments as in `sam_nb.files.results.save_index`."""
+def encode_label_map(segments, size):
+    """Return the bytes of a PNG of objects' numbers; arguments as in `sam_nb.files.results.save_label_map`."""
     if len(segments) > 255:
         raise ValueError(
             f"8 bits tell 255 objects apart, and these are {len(segments)}: save them in parts, or as COCO"
@@ -84,7 +63,7 @@ def index_file(segments, size):
     return _png(picture)
 
 
-def index_from_file(content):
+def decode_label_map(content):
     """Return the numbers of the objects, HxW uint8, from the bytes of such a PNG.
 
     Raises
@@ -98,7 +77,7 @@ def index_from_file(content):
     return np.array(picture)
 
 
-def coco_file(segments, size, picture, model, as_polygons=False):
+def encode_coco(segments, size, picture, model, as_polygons=False):
     """Return the bytes of a COCO JSON; arguments as in `sam_nb.files.results.save_coco`."""
     height, width = size
     categories = _categories(segments)
@@ -162,7 +141,7 @@ def coco_segments(content):
     return segments
 
 
-def yolo_file(segments, size, categories=None, tolerance=0.0):
+def encode_yolo(segments, size, categories=None, tolerance=0.0):
     """Return the bytes of YOLO's segmentation labels; arguments as in `sam_nb.files.results.save_yolo`."""
     categories = _categories(segments) if categories is None else list(categories)
     lines = []
@@ -189,11 +168,11 @@ def yolo_segments(content, size, categories):
                 f"line {number}: expected a class from 0 to {last} and at least three points, got {line[:60]!r}"
             )
         points = np.array(numbers, float).reshape(-1, 2) * size[::-1]
-        segments.append(Segment(fill([points], size), f"object {number}", categories[int(index)]))
+        segments.append(Segment(rasterize([points], size), f"object {number}", categories[int(index)]))
     return segments
 
 
-def labelme_file(segments, size, picture, tolerance=0.0):
+def encode_labelme(segments, size, picture, tolerance=0.0):
     """Return the bytes of a LabelMe JSON; arguments as in `sam_nb.files.results.save_labelme`."""
     shapes = []
     for number, segment in enumerate(segments, start=1):
@@ -236,7 +215,7 @@ def labelme_segments(content):
         objects.setdefault(("alone", number) if group is None else group, []).append(shape)
     return [
         Segment(
-            fill([shape["points"] for shape in shapes], size),
+            rasterize([shape["points"] for shape in shapes], size),
             shapes[0].get("description") or f"object {number}",
             shapes[0]["label"],
         )

@@ -12,7 +12,6 @@ import io
 import json
 import re
 import shutil
-import tempfile
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from sam_nb.files.coco import Segment
-from sam_nb.files.results import DEVICES, save_segments, write_whole
+from sam_nb.files.results import save_segments
 from sam_nb.images import load_image
+from sam_nb.masks import Segment
 from sam_nb.prompts import Prompt
 from sam_nb.session import Session
+from sam_nb.storage import escaped_file_name, replace_folder, write_bytes, writing_folder
 
 # What a camera or a phone writes. HEIC needs a plug-in for Pillow: without it the table says so, which is better than
 # to pass over the picture in silence.
@@ -127,7 +127,7 @@ def segment_folder(sam, folder, prompts, out, *, overwrite=False):
                 failed += made[0]["status"] == "failed"
                 if failed:
                     bar.set_postfix(failed=failed)
-        write_whole(out / SUMMARY, _csv(rows), overwrite=True)
+        write_bytes(out / SUMMARY, _csv(rows), overwrite=True)
     return rows
 
 
@@ -141,7 +141,7 @@ class _Job:
 
     def result(self, out):
         """Return the folder of the result."""
-        return out / _safe(self.name)
+        return out / escaped_file_name(self.name)
 
     def record(self, sam, content):
         """Return what `prompts.json` holds: all that a result follows from, `content` being the picture's bytes."""
@@ -168,7 +168,7 @@ def _read(path):
     if not path.is_file():
         raise FileNotFoundError(f"no prompt file {str(path)!r} (looked in {str(path.parent.resolve())!r})")
     try:
-        entries = json.loads(path.read_bytes(), object_pairs_hook=_without_doubles)
+        entries = json.loads(path.read_bytes(), object_pairs_hook=_without_duplicates)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is no prompt file: expected JSON in UTF-8, got: {error}") from error
     form = '{"a.jpg": [{"name": "wheel", "box": [x0, y0, x1, y1]}, ...], "*": [...]}'
@@ -182,7 +182,7 @@ def _read(path):
     return {unicodedata.normalize("NFC", name): entry for name, entry in entries.items()}
 
 
-def _without_doubles(pairs):
+def _without_duplicates(pairs):
     """Return a JSON object's pairs as a dict; JSON itself would let the last of two equal names win."""
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -246,7 +246,7 @@ def _pictures(folder, named, source):
         raise ValueError(f"no picture (.jpg, .png, .webp, .tif ...) in {str(folder)!r}{others}")
     places = {}
     for name in found:
-        other = places.setdefault(_safe(name).lower(), name)
+        other = places.setdefault(escaped_file_name(name).lower(), name)
         if other != name:
             raise ValueError(f"{other!r} and {name!r} are one name on Windows and macOS: rename one of the two")
     return found
@@ -255,16 +255,6 @@ def _pictures(folder, named, source):
 def _looks_like_a_picture(path):
     # Hidden ones are no pictures: macOS leaves ._a.jpg beside a.jpg on foreign disks.
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def _safe(name):
-    """Return a name that every file system takes, another one for every name."""
-    safe = re.sub(r'[%<>:"/\\|?*\x00-\x1f]|[ .]$', _escaped, name)
-    return re.sub(r"^.", _escaped, safe) if DEVICES.match(safe) else safe
-
-
-def _escaped(character):
-    return f"%{ord(character[0]):02X}"
 
 
 # The folder of results --------------------------------------------------------------------------------------------
@@ -370,12 +360,12 @@ def _run(sam, job, out):
 def _save(segments, image, result, *, prompts, **about):
     """Write a result; an old one is there until the new one is whole."""
     # A name that the next run sweeps up, should this one be killed here.
-    with tempfile.TemporaryDirectory(dir=result.parent, prefix=f".{result.name}-") as part:
+    with writing_folder(result) as part:
         text = json.dumps(prompts, indent=1, ensure_ascii=False)
-        new = save_segments(segments, image, Path(part) / "new", prompts=text, **about)
+        new = save_segments(segments, image, part / "new", prompts=text, **about)
         if result.exists():
-            result.replace(Path(part) / "old")
-        new.replace(result)
+            result.replace(part / "old")
+        replace_folder(new, result)
 
 
 def _segments(sam, image, asked):

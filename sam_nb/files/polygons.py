@@ -48,22 +48,6 @@ def polygons(mask, *, finer=1, tolerance=0.0):
     return [np.resize(points, (max(3, len(points)), 2)) for points in found]
 
 
-def fill(found, size):
-    """Return the mask, HxW bool, whose pieces are these polygons (`polygons` with `finer` 1).
-
-    Parameters
-    ----------
-    found : list of Nx2 array-like
-    size : (int, int)
-        Height and width.
-    """
-    mask = np.zeros(size, np.uint8)
-    for points in found:
-        # Each by itself: together, what two of them cover would be left out.
-        cv2.fillPoly(mask, [np.floor(points).astype(np.int32)], 1)
-    return mask.astype(bool)
-
-
 def in_one(found):
     """Return the polygons as a single one, Nx2, with bridges from piece to piece: for formats that know only one."""
     first, *others = sorted(found, key=len, reverse=True)

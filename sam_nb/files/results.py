@@ -3,30 +3,25 @@
 Nothing is overwritten unless asked for, and nothing is left half-written: a file gets its name when it is whole.
 """
 
-import re
-import shutil
-import tempfile
 from pathlib import Path
 
 from sam_nb.files.coco import (
-    coco_file,
     coco_segments,
-    cutout_file,
-    index_file,
-    index_from_file,
-    labelme_file,
+    decode_label_map,
+    decode_mask,
+    encode_coco,
+    encode_cutout,
+    encode_label_map,
+    encode_labelme,
+    encode_mask,
+    encode_yolo,
     labelme_segments,
-    mask_file,
-    mask_from_file,
-    yolo_file,
     yolo_segments,
 )
-
-# Windows takes a file of such a name, whatever its ending, for a device.
-DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+from sam_nb.storage import distinct_file_names, replace_folder, write_bytes, writing_folder
 
 
-def save_mask(mask, path, overwrite=False):
+def save_mask(mask, path, *, overwrite=False):
     """Write a mask as a PNG of one channel: 255 inside, 0 outside.
 
     Parameters
@@ -42,10 +37,10 @@ def save_mask(mask, path, overwrite=False):
     ValueError
         This is no mask.
     """
-    write_whole(path, mask_file(mask), overwrite)
+    write_bytes(path, encode_mask(mask), overwrite=overwrite)
 
 
-def save_cutout(image, mask, path, overwrite=False):
+def save_cutout(image, mask, path, *, overwrite=False):
     """Write the object alone, in its own colours, as a PNG that is transparent elsewhere.
 
     Parameters
@@ -60,10 +55,10 @@ def save_cutout(image, mask, path, overwrite=False):
     FileExistsError, ValueError
         As in `save_mask`; also if picture and mask differ in size.
     """
-    write_whole(path, cutout_file(image, mask), overwrite)
+    write_bytes(path, encode_cutout(image, mask), overwrite=overwrite)
 
 
-def save_index(segments, size, path, overwrite=False):
+def save_label_map(segments, size, path, *, overwrite=False):
     """Write all masks into one PNG of 8 bits: pixel values are the objects' numbers from 1, 0 is none of them.
 
     Parameters
@@ -80,7 +75,7 @@ def save_index(segments, size, path, overwrite=False):
     FileExistsError, ValueError
         As in `save_mask`; also if there are too many.
     """
-    write_whole(path, index_file(segments, size), overwrite)
+    write_bytes(path, encode_label_map(segments, size), overwrite=overwrite)
 
 
 def save_coco(segments, size, path, *, picture="picture", model="", as_polygons=False, overwrite=False):
@@ -105,7 +100,7 @@ def save_coco(segments, size, path, *, picture="picture", model="", as_polygons=
     FileExistsError, ValueError
         As in `save_mask`; also if an empty mask should become a polygon.
     """
-    write_whole(path, coco_file(segments, size, picture, model, as_polygons), overwrite)
+    write_bytes(path, encode_coco(segments, size, picture, model, as_polygons), overwrite=overwrite)
 
 
 def save_yolo(segments, size, path, *, categories=None, tolerance=0.0, overwrite=False):
@@ -130,7 +125,7 @@ def save_yolo(segments, size, path, *, categories=None, tolerance=0.0, overwrite
     FileExistsError, ValueError
         As in `save_mask`; also if a mask is empty or of a class that `categories` does not have.
     """
-    write_whole(path, yolo_file(segments, size, categories, tolerance), overwrite)
+    write_bytes(path, encode_yolo(segments, size, categories, tolerance), overwrite=overwrite)
 
 
 def save_labelme(segments, size, path, *, picture="picture", tolerance=0.0, overwrite=False):
@@ -153,7 +148,7 @@ def save_labelme(segments, size, path, *, picture="picture", tolerance=0.0, over
     FileExistsError, ValueError
         As in `save_mask`; also if a mask is empty.
     """
-    write_whole(path, labelme_file(segments, size, picture, tolerance), overwrite)
+    write_bytes(path, encode_labelme(segments, size, picture, tolerance), overwrite=overwrite)
 
 
 def save_segments(segments, image, folder, *, prompts=None, picture="picture", model="", overwrite=False):
@@ -190,17 +185,16 @@ def save_segments(segments, image, folder, *, prompts=None, picture="picture", m
         raise ValueError("nothing to save: there is no mask yet")
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{str(folder)!r} exists already: choose another folder, or say overwrite=True")
-    names = _file_names([segment.name for segment in segments])
+    names = distinct_file_names([segment.name for segment in segments])
     # Everything is made before anything is written, and written beside its place before it gets there.
-    files = {"coco.json": coco_file(segments, image.shape[:2], picture, model)}
+    files = {"coco.json": encode_coco(segments, image.shape[:2], picture, model)}
     for name, segment in zip(names, segments, strict=True):
-        files[f"masks/{name}.png"] = mask_file(segment.mask)
-        files[f"cutouts/{name}.png"] = cutout_file(image, segment.mask)
+        files[f"masks/{name}.png"] = encode_mask(segment.mask)
+        files[f"cutouts/{name}.png"] = encode_cutout(image, segment.mask)
     if prompts is not None:
         files["prompts.json"] = prompts.encode("utf-8")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
+    with writing_folder(folder) as part:
         for name, content in files.items():
             (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_bytes(content)
@@ -209,10 +203,7 @@ def save_segments(segments, image, folder, *, prompts=None, picture="picture", m
                 (folder / name).parent.mkdir(exist_ok=True)
                 (part / name).replace(folder / name)
         else:
-            part.chmod(0o755)
-            part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            replace_folder(part, folder)
     return folder
 
 
@@ -230,12 +221,12 @@ def load_mask(path):
     ValueError
         It is none of this format.
     """
-    return mask_from_file(_read(path))
+    return decode_mask(_read(path))
 
 
-def load_index(path):
-    """Return the objects' numbers, HxW uint8, of a file by `save_index`; 0 is none of them. Raises as `load_mask`."""
-    return index_from_file(_read(path))
+def load_label_map(path):
+    """Return the label map, HxW uint8, of a file by `save_label_map`; 0 is background. Raises as `load_mask`."""
+    return decode_label_map(_read(path))
 
 
 def load_coco(path):
@@ -267,48 +258,5 @@ def load_labelme(path):
     return labelme_segments(_read(path))
 
 
-def write_whole(path, content, overwrite=False):
-    """Write a file that is there whole or not at all.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-    content : bytes
-    overwrite : bool
-
-    Raises
-    ------
-    FileExistsError
-        As in `save_mask`.
-    """
-    path = Path(path).expanduser()
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{str(path)!r} exists already: choose another name, or say overwrite=True")
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        part = Path(file.name)
-    try:
-        part.write_bytes(content)
-        part.chmod(0o644)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _read(path):
     return Path(path).expanduser().read_bytes()
-
-
-def _file_names(names):
-    """Return names that every file system takes, all different."""
-    safe = []
-    for name in names:
-        plain = re.sub(r"[^\w.-]+", "_", name).strip("._") or "object"
-        plain = f"_{plain}" if DEVICES.match(plain) else plain
-        number = 2
-        unique = plain
-        # Windows and macOS do not tell upper case from lower case.
-        while unique.lower() in {other.lower() for other in safe}:
-            unique = f"{plain}_{number}"
-            number += 1
-        safe.append(unique)
-    return safe

@@ -18,15 +18,15 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from sam_nb.clicks import innermost, next_click, noisy_box, random_click, with_click
-from sam_nb.files.results import write_whole
 from sam_nb.images import load_image
 from sam_nb.learning.losses import prompt_loss
 from sam_nb.masks import bounding_box, iou
 from sam_nb.model.embeddings import Embedding
 from sam_nb.model.sam import Sam
 from sam_nb.prompts import Prompt
+from sam_nb.storage import write_bytes
 
-LARGEST_GRADIENT = 1.0  # norm: one odd prompt must not throw the decoder off
+MAX_GRADIENT_NORM = 1.0  # norm: one odd prompt must not throw the decoder off
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Finetuned:
         return f"Finetuned({self.sam.name}: {changes} on the validation pictures, step {self.best_step}; {self.ended})"
 
 
-def finetune(sam, train, validation, *, steps=100, rate=8e-4, objects=4, rounds=2, check_every=20, patience=3, seed=0):
+def finetune(sam, train, validation, *, steps=100, lr=8e-4, objects=4, rounds=2, validate_every=20, patience=3, seed=0):
     """Train a copy of a model's mask decoder, with a progress bar. It can be interrupted: the best weights are kept.
 
     Parameters
@@ -76,7 +76,7 @@ def finetune(sam, train, validation, *, steps=100, rate=8e-4, objects=4, rounds=
         Other pictures, which tell when to stop. To say how good the result is take a third set: these were used.
     steps : int
         At most.
-    rate : float
+    lr : float
         The highest learning rate, of AdamW; it rises to it over the first tenth of the steps and then falls to zero.
         The SAM paper trains with 8e-4, and `lite` takes it well; with Meta's weights, which have more to lose, people
         begin with 1e-4.
@@ -84,7 +84,7 @@ def finetune(sam, train, validation, *, steps=100, rate=8e-4, objects=4, rounds=
         In each step, each with a prompt of its own: a click somewhere on it, or a box from a shaky hand.
     rounds : int
         A step has one of 1 to so many: the first prompt, then one corrective click each, with the last logits.
-    check_every, patience : int
+    validate_every, patience : int
         The validation pictures are looked at after so many steps; training stops when so many looks in a row were no
         better.
     seed : int
@@ -116,7 +116,7 @@ def finetune(sam, train, validation, *, steps=100, rate=8e-4, objects=4, rounds=
     tuned = Sam(copy.deepcopy(sam.model), sam.name, sam.weights, sam.precision)
     decoder = tuned.model.mask_decoder
     optimizer = torch.optim.AdamW(decoder.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     rng = np.random.default_rng(seed)
     losses, checks, best, ended = [], [], None, "all steps done"
     try:
@@ -127,13 +127,13 @@ def finetune(sam, train, validation, *, steps=100, rate=8e-4, objects=4, rounds=
                     schedule.step()
                     bar.update()
                     bar.set_postfix(loss=f"{losses[-1]:.2f}", best_iou=f"{_quality(best[0]):.2f}")
-                if step % check_every == 0 or step == steps:
+                if step % validate_every == 0 or step == steps:
                     means = {kind: float(values.mean()) for kind, values in _ious(tuned, checked).items()}
                     checks.append({"step": step} | means)
                     if best is None or _quality(checks[-1]) > _quality(best[0]):
                         # In one piece: an interruption must not come between the two.
                         best = checks[-1], copy.deepcopy(decoder.state_dict())
-                    elif step - best[0]["step"] >= patience * check_every:
+                    elif step - best[0]["step"] >= patience * validate_every:
                         ended = f"no better in {patience} looks"
                         break
     except KeyboardInterrupt:
@@ -143,7 +143,7 @@ def finetune(sam, train, validation, *, steps=100, rate=8e-4, objects=4, rounds=
     check, weights = best
     decoder.load_state_dict(weights)
     optimizer.zero_grad()
-    fingerprint = hashlib.sha256(weights_file(tuned.model)).hexdigest()
+    fingerprint = hashlib.sha256(encode_weights(tuned.model)).hexdigest()
     return Finetuned(Sam(tuned.model, sam.name, fingerprint, sam.precision), losses, checks, check["step"], ended)
 
 
@@ -159,7 +159,7 @@ def iou_by_prompt(sam, pairs):
     Returns
     -------
     dict of str to numpy.ndarray
-        "point" and "box": the IoU of each object's best-scored mask with the truth, N float64, in the pairs' order.
+        "point" and "box": the IoU of each object's highest-scoring mask, N float64, in the pairs' order.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def iou_by_prompt(sam, pairs):
     return _ious(sam, _examples(sam, pairs, "pairs"))
 
 
-def save_weights(sam, path, overwrite=False):
+def save_weights(sam, path, *, overwrite=False):
     """Write a model's weights as a safetensors file, which ``load_sam(checkpoint=path)`` takes.
 
     Parameters
@@ -188,10 +188,10 @@ def save_weights(sam, path, overwrite=False):
     """
     if not str(path).endswith(".safetensors"):
         raise ValueError(f"{str(path)!r}: expected a name that ends in .safetensors")
-    write_whole(path, weights_file(sam.model), overwrite)
+    write_bytes(path, encode_weights(sam.model), overwrite=overwrite)
 
 
-def weights_file(model):
+def encode_weights(model):
     """Return a model's weights as the bytes of a safetensors file."""
     return safetensors.torch.save({name: value.cpu().contiguous() for name, value in model.state_dict().items()})
 
@@ -257,7 +257,7 @@ def _ious(sam, examples):
         clicks = [Prompt(points=[innermost(mask)]) for mask in masks]
         boxes = [Prompt(box=bounding_box(mask)) for mask in masks]
         for kind, prompts, several in (("point", clicks, True), ("box", boxes, False)):
-            answers = sam.decode_many(example.embedding, prompts, multimask_output=several)
+            answers = sam.decode_batch(example.embedding, prompts, multimask_output=several)
             found[kind] += [iou(answer.best, mask) for answer, mask in zip(answers, masks, strict=True)]
     return {kind: np.array(values) for kind, values in found.items()}
 
@@ -273,14 +273,14 @@ class _Lesson:
     Attributes
     ----------
     example : _Example
-    truth : Nx256x256 torch.Tensor of bool
+    ground_truth : Nx256x256 torch.Tensor of bool
         The mask of each object.
     stride : int
         Pixels of the encoder's input for each cell of the grid, along a side.
     """
 
     example: _Example
-    truth: torch.Tensor
+    ground_truth: torch.Tensor
     stride: int
 
     @property
@@ -299,17 +299,17 @@ def _lesson(sam, example, name):
     """Return the `_Lesson` of an example. Its masks go the picture's way: resized to what the encoder sees, padded."""
     side, cells = sam.model.image_encoder.img_size, sam.model.prompt_encoder.mask_input_size[0]
     height, width = example.embedding.input_size
-    truth = []
+    ground_truth = []
     for number, mask in zip(example.numbers, example.masks(), strict=True):
         whole = torch.from_numpy(mask)[None, None].float()
         seen = F.interpolate(whole, (height, width), mode="bilinear", align_corners=False, antialias=True)
-        truth.append(F.avg_pool2d(F.pad(seen, (0, side - width, 0, side - height)), side // cells)[0, 0] > 0.5)
-        if not truth[-1].any():
+        ground_truth.append(F.avg_pool2d(F.pad(seen, (0, side - width, 0, side - height)), side // cells)[0, 0] > 0.5)
+        if not ground_truth[-1].any():
             raise ValueError(
                 f"{name}: object {number} covers {np.count_nonzero(mask)} pixels, too few for the model to see; cut a "
                 "smaller picture out around it, or set it to 0. (If the mask is a grey picture, make it bool: `> 127`)"
             )
-    return _Lesson(example, torch.stack(truth), side // cells)
+    return _Lesson(example, torch.stack(ground_truth), side // cells)
 
 
 def _train_step(sam, lessons, optimizer, *, objects, rounds, rng):
@@ -317,10 +317,10 @@ def _train_step(sam, lessons, optimizer, *, objects, rounds, rng):
     loss, left = 0.0, objects
     while left > 0:
         lesson = lessons[rng.integers(len(lessons))]
-        chosen = rng.permutation(len(lesson.truth))[:left]
+        chosen = rng.permutation(len(lesson.ground_truth))[:left]
         left -= len(chosen)
         loss += _learn(sam, lesson, chosen, rounds=rng.integers(1, rounds + 1), share=len(chosen) / objects, rng=rng)
-    torch.nn.utils.clip_grad_norm_(sam.model.mask_decoder.parameters(), LARGEST_GRADIENT)
+    torch.nn.utils.clip_grad_norm_(sam.model.mask_decoder.parameters(), MAX_GRADIENT_NORM)
     optimizer.step()
     optimizer.zero_grad()
     return loss
@@ -345,9 +345,9 @@ def _learn(sam, lesson, chosen, *, rounds, share, rng):
     float
     """
     embedding, decoder = lesson.example.embedding, sam.model.mask_decoder
-    features, truth = embedding.features.to(sam.device), lesson.truth[chosen].float().to(sam.device)
+    features, ground_truth = embedding.features.to(sam.device), lesson.ground_truth[chosen].float().to(sam.device)
     rows, columns = lesson.shape
-    valid = torch.zeros_like(truth)
+    valid = torch.zeros_like(ground_truth)
     valid[:, :rows, :columns] = 1
     by_box = rng.random() < 0.5
     masks = lesson.example.masks(chosen)
@@ -358,7 +358,7 @@ def _learn(sam, lesson, chosen, *, rounds, share, rng):
             sparse, dense = sam.encode_prompts(embedding, prompts)
             position = sam.model.prompt_encoder.get_dense_pe()
         logits, predicted = decoder.predict_masks(features, position, sparse, dense)
-        losses, _ = prompt_loss(logits, predicted, truth, valid, ambiguous=number == 0)
+        losses, _ = prompt_loss(logits, predicted, ground_truth, valid, ambiguous=number == 0)
         loss = losses.mean() * share / rounds
         # Each round by itself: what the user clicks is no function of the weights, and its memory is free again.
         loss.backward()
@@ -368,14 +368,14 @@ def _learn(sam, lesson, chosen, *, rounds, share, rng):
             lone = number == 0 and not by_box
             tokens = (1 + predicted[:, 1:].argmax(1)).tolist() if lone else [0] * len(prompts)
             shown = [logits[row, token].detach().cpu().numpy() for row, token in enumerate(tokens)]
-            goals = lesson.truth[chosen].numpy()
+            goals = lesson.ground_truth[chosen].numpy()
             prompts = [_corrected(lesson, *each, rng) for each in zip(prompts, shown, goals, strict=True)]
     return total
 
 
-def _corrected(lesson, prompt, logits, truth, rng):
+def _corrected(lesson, prompt, logits, ground_truth, rng):
     """Return a prompt with the click that corrects its answer, and with that answer's logits; both 256x256."""
     rows, columns = lesson.shape
-    mask, truth = logits[:rows, :columns] > 0, truth[:rows, :columns]
-    cell, label = next_click(mask, truth) or (random_click(truth, rng), 1)
+    mask, ground_truth = logits[:rows, :columns] > 0, ground_truth[:rows, :columns]
+    cell, label = next_click(mask, ground_truth) or (random_click(ground_truth, rng), 1)
     return with_click(prompt, (lesson.pixel(cell), label), logits)

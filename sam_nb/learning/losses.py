@@ -9,13 +9,13 @@ import torch.nn.functional as F
 FOCAL_WEIGHT = 20.0  # focal : dice = 20 : 1
 
 
-def mask_loss(logits, truth, valid, gamma=2.0, alpha=0.25):
+def mask_loss(logits, ground_truth, valid, gamma=2.0, alpha=0.25):
     """Return 20 x focal + dice of every mask.
 
     Parameters
     ----------
     logits : PxCxHxW torch.Tensor of float32
-    truth : PxHxW torch.Tensor of float32
+    ground_truth : PxHxW torch.Tensor of float32
         0 or 1.
     valid : PxHxW torch.Tensor of float32
         1 on the picture, 0 on the padding.
@@ -26,26 +26,26 @@ def mask_loss(logits, truth, valid, gamma=2.0, alpha=0.25):
     -------
     PxC torch.Tensor of float32
     """
-    truth, valid = truth[:, None].expand_as(logits), valid[:, None]
+    ground_truth, valid = ground_truth[:, None].expand_as(logits), valid[:, None]
     probability = logits.sigmoid()
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    miss = probability + truth - 2 * probability * truth  # 1 - the probability given to what is true
-    weight = (1 - alpha) + (2 * alpha - 1) * truth
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, ground_truth, reduction="none")
+    miss = probability + ground_truth - 2 * probability * ground_truth  # 1 - the probability given to what is true
+    weight = (1 - alpha) + (2 * alpha - 1) * ground_truth
     focal = (weight * miss**gamma * cross_entropy * valid).sum((2, 3)) / valid.sum((2, 3))
     probability = probability * valid
-    overlap = (probability * truth).sum((2, 3))
-    dice = 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + truth.sum((2, 3)) + 1)
+    overlap = (probability * ground_truth).sum((2, 3))
+    dice = 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + ground_truth.sum((2, 3)) + 1)
     return FOCAL_WEIGHT * focal + dice
 
 
-def true_iou(logits, truth, valid):
-    """Return the IoU of every thresholded mask with the truth, PxC float32; arguments as in `mask_loss`."""
+def true_iou(logits, ground_truth, valid):
+    """Return the IoU of every thresholded mask with the ground truth, PxC float32; arguments as in `mask_loss`."""
     mask = (logits > 0) & (valid[:, None] > 0)
-    truth = truth[:, None] > 0
-    return (mask & truth).sum((2, 3)) / (mask | truth).sum((2, 3)).clamp(min=1)
+    ground_truth = ground_truth[:, None] > 0
+    return (mask & ground_truth).sum((2, 3)) / (mask | ground_truth).sum((2, 3)).clamp(min=1)
 
 
-def prompt_loss(logits, predicted, truth, valid, ambiguous):
+def prompt_loss(logits, predicted, ground_truth, valid, ambiguous):
     """Return the loss of every prompt, and the true IoU of its masks.
 
     Token 0 learns from every prompt; tokens 1 to 3 from a single first prompt, the best of them alone: three masks are
@@ -58,7 +58,7 @@ def prompt_loss(logits, predicted, truth, valid, ambiguous):
         Of all four mask tokens, as `MaskDecoder.predict_masks` returns them.
     predicted : Px4 torch.Tensor of float32
         The predicted IoU.
-    truth, valid : PxHxW torch.Tensor of float32
+    ground_truth, valid : PxHxW torch.Tensor of float32
         As in `mask_loss`.
     ambiguous : bool, or P torch.Tensor of bool
         Whether these, or which of them, are first prompts of a single point or a single box.
@@ -68,10 +68,10 @@ def prompt_loss(logits, predicted, truth, valid, ambiguous):
     (P torch.Tensor of float32, Px4 torch.Tensor of float32)
     """
     with torch.no_grad():
-        found = true_iou(logits, truth, valid)
-    loss = mask_loss(logits[:, :1], truth, valid)[:, 0]
+        found = true_iou(logits, ground_truth, valid)
+    loss = mask_loss(logits[:, :1], ground_truth, valid)[:, 0]
     rows = torch.nonzero(torch.as_tensor(ambiguous, device=logits.device).expand(len(logits)))[:, 0]
     if len(rows):
-        of_three = mask_loss(logits[rows, 1:], truth[rows], valid[rows])
+        of_three = mask_loss(logits[rows, 1:], ground_truth[rows], valid[rows])
         loss = loss.index_add(0, rows, of_three.min(1).values)
     return loss + (predicted - found).square().mean(1), found

@@ -25,8 +25,8 @@ TRIES = 60  # places that are tried for a cell before it is left out
 
 
 @dataclass(frozen=True, eq=False)
-class PaintedCells:
-    """A painted picture and the truth about it.
+class SyntheticCells:
+    """A painted picture and the ground truth about it.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class PaintedCells:
 
     def __repr__(self):
         height, width = self.labels.shape
-        return f"PaintedCells({width}x{height}: {', '.join(self.kinds)})"
+        return f"SyntheticCells({width}x{height}: {', '.join(self.kinds)})"
 
     @property
     def masks(self):
@@ -61,7 +61,7 @@ class PaintedCells:
         return np.array([0, *numbers])[self.labels]
 
 
-def paint_cells(seed, kinds=KINDS, look="halo", count=6):
+def synthetic_cells(seed, kinds=KINDS, look="halo", count=6):
     """Paint a picture of cells that do not touch.
 
     Parameters
@@ -76,7 +76,7 @@ def paint_cells(seed, kinds=KINDS, look="halo", count=6):
 
     Returns
     -------
-    PaintedCells
+    SyntheticCells
 
     Raises
     ------
@@ -98,7 +98,7 @@ def paint_cells(seed, kinds=KINDS, look="halo", count=6):
                 labels[cell > 0] = len(placed)
                 break
     picture = _LOOKS[look](labels, placed, rng).clip(0, 255)
-    return PaintedCells(np.rint(picture).astype(np.uint8), labels, tuple(placed))
+    return SyntheticCells(np.rint(picture).astype(np.uint8), labels, tuple(placed))
 
 
 def _cell(kind, rng):

@@ -32,7 +32,7 @@ class UNet(nn.Module):
         widths = [width * 2**level for level in range(depth + 1)]
         self.contracting = nn.ModuleList(map(_two_convolutions, [3, *widths[:-2]], widths[:-1]))
         self.bottom = _two_convolutions(*widths[-2:])
-        self.enlarging = nn.ModuleList(nn.ConvTranspose2d(2 * each, each, 2, stride=2) for each in widths[-2::-1])
+        self.upsampling = nn.ModuleList(nn.ConvTranspose2d(2 * each, each, 2, stride=2) for each in widths[-2::-1])
         self.expanding = nn.ModuleList(_two_convolutions(2 * each, each) for each in widths[-2::-1])
         self.last = nn.Conv2d(width, 1 + classes, 1)
 
@@ -47,8 +47,8 @@ class UNet(nn.Module):
             skipped.append(x)
             x = F.max_pool2d(x, 2)
         x = self.bottom(x)
-        for enlarge, convolutions in zip(self.enlarging, self.expanding, strict=True):
-            x = convolutions(torch.cat([skipped.pop(), enlarge(x)], dim=1))
+        for upscale, convolutions in zip(self.upsampling, self.expanding, strict=True):
+            x = convolutions(torch.cat([skipped.pop(), upscale(x)], dim=1))
         return self.last(x)[..., :height, :width]
 
     def predict(self, image):
@@ -64,7 +64,7 @@ class UNet(nn.Module):
             return self(pixels)[0].argmax(0).cpu().numpy()
 
 
-def train_unet(pairs, classes, *, steps=120, batch=2, rate=6e-3, width=12, seed=0, device="cpu"):
+def train_unet(pairs, classes, *, steps=120, batch=2, lr=6e-3, width=12, seed=0, device="cpu"):
     """Train a U-Net from chance weights, with a progress bar.
 
     Parameters
@@ -76,7 +76,7 @@ def train_unet(pairs, classes, *, steps=120, batch=2, rate=6e-3, width=12, seed=
     steps : int
     batch : int
         Pictures in each step, some of them mirrored.
-    rate : float
+    lr : float
         The highest learning rate, of AdamW; it rises to it over the first tenth and falls to zero.
     width : int
         As in `UNet`.
@@ -101,14 +101,14 @@ def train_unet(pairs, classes, *, steps=120, batch=2, rate=6e-3, width=12, seed=
     rng = np.random.default_rng(seed)
     unet = UNet(classes, width).to(device)
     optimizer = torch.optim.AdamW(unet.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     with tqdm(range(steps), unit="step", desc="U-Net") as bar:
         for _ in bar:
             chosen = rng.integers(len(images), size=batch)
             flip = np.s_[:, :: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
             scores = unet(_as_input(images[chosen][flip]).to(device))
-            truth = torch.from_numpy(maps[chosen][flip].copy()).to(device)
-            loss = F.cross_entropy(scores, truth, weights)
+            ground_truth = torch.from_numpy(maps[chosen][flip].copy()).to(device)
+            loss = F.cross_entropy(scores, ground_truth, weights)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -1,15 +1,15 @@
 """Meta's weights: where they come from, how to know that they are whole, and where they lie on this computer."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 import pooch
 import requests
 from filelock import FileLock
 from tqdm.auto import tqdm
+
+from sam_nb.storage import cache_dir
 
 TIMEOUT = 60  # seconds without an answer
 
@@ -41,7 +41,7 @@ class Checkpoint:
     @property
     def path(self):
         """Where the file lies, or will lie, on this computer (`pathlib.Path`)."""
-        return home() / "checkpoints" / self.file
+        return cache_dir() / "checkpoints" / self.file
 
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -78,14 +78,6 @@ CHECKPOINTS = {
     ),
 }
 """Model name -> its official weights."""
-
-
-def home():
-    """Return the folder of everything that is kept between runs: checkpoints and embeddings (`pathlib.Path`).
-
-    The environment variable ``SAM_NB_HOME``, else the user's cache folder as the operating system has it.
-    """
-    return Path(os.environ.get("SAM_NB_HOME") or platformdirs.user_cache_dir("sam-nb", appauthor=False)).expanduser()
 
 
 def download(name):

@@ -6,7 +6,6 @@ once for a picture and a model, and the next cell, notebook or kernel that asks 
 
 import hashlib
 import os
-import tempfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
+
+from sam_nb.storage import writing
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,14 +142,8 @@ class EmbeddingCache:
             "model": embedding.model,
             "weights": embedding.weights,
         }
-        # Written beside its place and renamed, so that another kernel never reads half a file.
-        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
-            part = Path(file.name)
-        try:
+        with writing(self._path(embedding.key), overwrite=True) as part:
             safetensors.torch.save_file({"features": embedding.features.contiguous()}, part, metadata=about)
-            part.replace(self._path(embedding.key))
-        finally:
-            part.unlink(missing_ok=True)
 
     def _evict(self):
         files = sorted(self.folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)

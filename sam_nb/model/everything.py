@@ -116,7 +116,7 @@ def segment_everything(
             )
     if len(crops) > 1:
         smallness = [1 / (record["crop_box"][2] * record["crop_box"][3]) for record in records]
-        records = _without_doubles(records, smallness, crop_nms_thresh)
+        records = _non_max_suppression(records, smallness, crop_nms_thresh)
     if min_mask_region_area > 0:
         records = _tidied(records, min_mask_region_area, max(box_nms_thresh, crop_nms_thresh))
     for record in records:
@@ -146,7 +146,7 @@ def select(records, *, pred_iou_thresh=0.88, stability_score_thresh=0.95, box_nm
         if (record["predicted_iou"] > pred_iou_thresh or pred_iou_thresh <= 0)
         and not record["stability_score"] < stability_score_thresh
     ]
-    return _without_doubles(left, [record["predicted_iou"] for record in left], box_nms_thresh)
+    return _non_max_suppression(left, [record["predicted_iou"] for record in left], box_nms_thresh)
 
 
 def _answers(sam, embedding, points, points_per_batch, bar):
@@ -154,7 +154,7 @@ def _answers(sam, embedding, points, points_per_batch, bar):
     for start in range(0, len(points), points_per_batch):
         batch = points[start : start + points_per_batch]
         prompts = [Prompt(points=[point]) for point in batch]
-        yield from zip(batch, sam.decode_many(embedding, prompts, multimask_output=True), strict=True)
+        yield from zip(batch, sam.decode_batch(embedding, prompts, multimask_output=True), strict=True)
         bar.update(len(batch))
 
 
@@ -173,7 +173,7 @@ def _stability(logits, offset):
 
 def _record(masks, index, point, *, crop, size, offset):
     """Return what is known about a mask of a crop, or None if it reaches the crop's edge inside the picture."""
-    logits = masks.enlarge(index)
+    logits = masks.upscale(index)
     mask = logits > MASK_THRESHOLD
     box = _box(mask)
     (x0, y0, x1, y1), (height, width) = crop, size
@@ -198,7 +198,7 @@ def _box(mask):
     return [x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)]
 
 
-def _without_doubles(records, scores, threshold):
+def _non_max_suppression(records, scores, threshold):
     """Return the records without those whose box nearly equals that of a better-scored one, best first."""
     if not records:
         return []
@@ -221,7 +221,7 @@ def _tidied(records, least, threshold):
             record["segmentation"] = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
             record["bbox"] = [x0, y0, x1 - x0, y1 - y0]
             record["area"] = int(np.count_nonzero(mask))
-    return _without_doubles(records, untouched, threshold)
+    return _non_max_suppression(records, untouched, threshold)
 
 
 def _encoded(code, output_mode):

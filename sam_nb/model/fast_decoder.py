@@ -124,9 +124,9 @@ class Decoder(MaskDecoder):
         )
         of_masks = tokens[:, 1 : 1 + self.num_mask_tokens].unbind(1)
         kernels = [mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks, strict=True)]
-        return self._enlarged(cells, size, torch.stack(kernels, dim=1)), self.iou_prediction_head(tokens[:, 0])
+        return self._upscaled(cells, size, torch.stack(kernels, dim=1)), self.iou_prediction_head(tokens[:, 0])
 
-    def _enlarged(self, cells, size, kernels):
+    def _upscaled(self, cells, size, kernels):
         """Return logits Px4x4Hx4W: PxHWxC cells enlarged by `output_upscaling`, times Px4xD kernels.
 
         A transposed convolution of 2 x 2 pixels with stride 2 makes four pixels of each by four matrices. What is done

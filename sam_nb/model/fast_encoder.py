@@ -10,65 +10,11 @@ and most of its time goes by waiting for memory. Here a few rows of scores are m
 import torch
 import torch.nn.functional as F
 
-from sam_nb.model.efficientnet import COARSE
-from sam_nb.model.fast_decoder import Decoder, DecoderAttention, DecoderBlock, FastLiteDecoder
-from sam_nb.model.lite import LiteDecoder
-from sam_nb.model.upstream import MaskDecoder, image_encoder, transformer
+from sam_nb.model.upstream import image_encoder
 
 BY_ROWS = {"cpu"}  # kinds of device on which attention goes by rows; others have fused kernels
 SCORES = 2**21  # attention scores computed at a time: 4 or 8 MB, about what a processor's cache holds
 TOKENS = 2048  # that go through an MLP at a time: a half of them all, or the C library fetches fresh memory every time
-
-
-def speed_up(model):
-    """Have a model's attention and mask decoder computed the fast way, in place.
-
-    Parameters
-    ----------
-    model : segment_anything.modeling.Sam
-
-    Returns
-    -------
-    segment_anything.modeling.Sam
-        The same.
-    """
-    faster = {
-        MaskDecoder: Decoder,
-        LiteDecoder: FastLiteDecoder,
-        transformer.TwoWayAttentionBlock: DecoderBlock,
-        transformer.Attention: DecoderAttention,
-        image_encoder.Attention: EncoderAttention,
-        image_encoder.Block: EncoderBlock,
-    }
-    for module in model.modules():
-        module.__class__ = faster.get(type(module), type(module))
-    return model
-
-
-def compute_in(model, dtype):
-    """Have a model's image encoder compute in another precision, in place; pictures and embeddings stay float32.
-
-    Parameters
-    ----------
-    model : segment_anything.modeling.Sam
-        That `speed_up` has seen.
-    dtype : torch.dtype
-        torch.float32 or torch.bfloat16. In bfloat16 the encoder has no gradients.
-
-    Returns
-    -------
-    segment_anything.modeling.Sam
-        The same.
-    """
-    encoder = model.image_encoder
-    for block in encoder.modules():
-        if isinstance(block, EncoderBlock):
-            # Nearly all of the work; the rest is quick and loses more.
-            block.attn.to(dtype)
-            block.mlp.to(dtype)
-    if hasattr(encoder, "backbone"):  # `lite`
-        encoder.backbone.blocks[COARSE:].to(dtype)
-    return model
 
 
 class EncoderBlock(image_encoder.Block):
@@ -130,13 +76,13 @@ class EncoderAttention(image_encoder.Attention):
         count, height, width, _ = x.shape
         qkv = self.qkv(x).view(count, height, width, 3, self.num_heads, -1)
         queries, keys, values = qkv.permute(3, 0, 4, 1, 2, 5)
-        rows, columns = self._liked(queries, (height, width))
-        liked = (rows[..., None] + columns[..., None, :]).flatten(2, 3).flatten(3, 4)
+        rows, columns = self._rel_pos_bias(queries, (height, width))
+        rel_pos_bias = (rows[..., None] + columns[..., None, :]).flatten(2, 3).flatten(3, 4)
         queries, keys, values = (each.flatten(2, 3) for each in (queries, keys, values))
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=liked)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=rel_pos_bias)
         return self.proj(mixed.transpose(1, 2).reshape(x.shape))
 
-    def _liked(self, queries, sides):
+    def _rel_pos_bias(self, queries, sides):
         """Return how much each query, ...xHxWxC, likes each row and each column of its window, two ...xHxWxside."""
         height, width = queries.shape[-3:-1]
         apart_y = image_encoder.get_rel_pos(sides[0], sides[0], self.rel_pos_h)[:height].to(queries.dtype)
@@ -167,7 +113,7 @@ class EncoderAttention(image_encoder.Attention):
         queries = qkv[:, :, 0].permute(2, 0, 1, 3).to(core)
         keys, values = whole[:, :, 1:].permute(2, 3, 0, 1, 4).flatten(2, 3).to(core)
         keys = (self.scale * keys).transpose(1, 2)
-        rows, columns = self._liked(queries, sides)
+        rows, columns = self._rel_pos_bias(queries, sides)
         some_heads = min(heads, max(1, SCORES // (height * width * size)))
         some_rows = min(height, max(1, SCORES // (some_heads * width * size)))
         memory = queries.new_empty(some_heads * some_rows * width * size)

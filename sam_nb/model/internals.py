@@ -9,7 +9,7 @@ import torch
 from sam_nb.model.lite import LiteDecoder
 
 
-def meet(decoder, features, dense):
+def fuse_dense_prompt(decoder, features, dense):
     """Return what the decoder's transformer gets of the picture: the image embedding, with the dense prompt added.
 
     Parameters
@@ -24,15 +24,15 @@ def meet(decoder, features, dense):
     Returns
     -------
     PxCx64x64 torch.Tensor
-        C is 256 in Meta's models. `lite` has 128 (the rest of its embedding are fine features for `enlarge`), and lets
+        C is 256 in Meta's models. `lite` has 128 (the rest of its embedding are fine features for `upscale`), and lets
         the prompt spread to its neighbours by convolutions.
     """
     if isinstance(decoder, LiteDecoder):
-        return decoder.meet(features, dense)
+        return decoder.fuse_dense_prompt(features, dense)
     return features + dense
 
 
-def enlarge(decoder, cells, features):
+def upscale(decoder, cells, features):
     """Return the picture as pixels of the low-res mask, from which the masks are read.
 
     Parameters
@@ -49,7 +49,7 @@ def enlarge(decoder, cells, features):
         By two transposed convolutions, each of which doubles the sides.
     """
     if isinstance(decoder, LiteDecoder):
-        return decoder.enlarge(cells, features)
+        return decoder.upscale(cells, features)
     return decoder.output_upscaling(cells)
 
 
@@ -85,7 +85,7 @@ def token_attention(decoder, cells, position, tokens):
     ----------
     decoder : segment_anything.modeling.MaskDecoder
     cells : 1xCxHxW torch.Tensor
-        From `meet`.
+        From `fuse_dense_prompt`.
     position : 1xCxHxW torch.Tensor
         From ``prompt_encoder.get_dense_pe()``.
     tokens : 1xNxC torch.Tensor

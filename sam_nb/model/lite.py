@@ -94,7 +94,7 @@ class Context(nn.Module):
         self.place = nn.Conv2d(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 5, padding=2, groups=CONTEXT_CHANNELS)
         self.blocks = nn.ModuleList(ContextBlock(CONTEXT_CHANNELS) for _ in range(blocks))
         self.norm = nn.LayerNorm(CONTEXT_CHANNELS)
-        self.leave = _zero_at_first(nn.Linear(CONTEXT_CHANNELS, CHANNELS))
+        self.leave = _zero_init(nn.Linear(CONTEXT_CHANNELS, CHANNELS))
 
     def forward(self, x):
         """Return BxDxhxw from BxCxhxw."""
@@ -180,7 +180,7 @@ class Residual(nn.Module):
     def __init__(self, channels, kernel):
         super().__init__()
         self.near = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
-        self.mix = _zero_at_first(nn.Conv2d(channels, channels, 1))
+        self.mix = _zero_init(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x):
         """Return BxCxHxW like x."""
@@ -199,26 +199,26 @@ class Spread(nn.Module):
         self.before = Residual(channels, 7)
         self.coarse = nn.Sequential(*(Residual(channels, 7) for _ in range(3)))
         self.coarsest = nn.Sequential(*(Residual(channels, 7) for _ in range(2)))
-        self.back_to_16 = _zero_at_first(nn.Conv2d(channels, channels, 1))
-        self.back = _zero_at_first(nn.Conv2d(channels, channels, 1))
+        self.back_to_16 = _zero_init(nn.Conv2d(channels, channels, 1))
+        self.back = _zero_init(nn.Conv2d(channels, channels, 1))
         self.after = Residual(channels, 5)
 
     def forward(self, x):
         """Return BxCxHxW like x."""
         x = self.before(x)
         coarse = self.coarse(F.avg_pool2d(x, 2))
-        coarse = coarse + _twice(self.back_to_16(self.coarsest(F.avg_pool2d(coarse, 2))))
-        return self.after(x + _twice(self.back(coarse)))
+        coarse = coarse + _upsample_2x(self.back_to_16(self.coarsest(F.avg_pool2d(coarse, 2))))
+        return self.after(x + _upsample_2x(self.back(coarse)))
 
 
-def _zero_at_first(layer):
+def _zero_init(layer):
     """Return a layer whose answers are zero until it has learned something."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
 
 
-def _twice(x):
+def _upsample_2x(x):
     """Return BxCxHxW at twice the size."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
@@ -231,9 +231,7 @@ class MaskScore(nn.Module):
 
     def __init__(self, channels):
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(3 * channels + 3, channels), nn.GELU(), _zero_at_first(nn.Linear(channels, 1))
-        )
+        self.mlp = nn.Sequential(nn.Linear(3 * channels + 3, channels), nn.GELU(), _zero_init(nn.Linear(channels, 1)))
 
     def forward(self, tokens, logits, cells):
         """Return PxM.
@@ -285,11 +283,11 @@ class LiteDecoder(MaskDecoder):
         prompts = len(sparse_prompt_embeddings)
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(prompts, -1, -1), sparse_prompt_embeddings], dim=1)
-        cells = self.meet(image_embeddings, dense_prompt_embeddings)
+        cells = self.fuse_dense_prompt(image_embeddings, dense_prompt_embeddings)
         tokens, mixed = self.transformer(cells, image_pe.contiguous(memory_format=torch.channels_last), tokens)
         return self.finish(tokens, mixed.transpose(1, 2).reshape(cells.shape), image_embeddings)
 
-    def meet(self, image_embeddings, dense_prompt_embeddings):
+    def fuse_dense_prompt(self, image_embeddings, dense_prompt_embeddings):
         """Return the cells for the transformer, PxCxHxW: the coarse features and the drawn prompts, spread about."""
         # Channels last: what convolutions on a CPU like best, and what the transformer makes its tokens of.
         coarse = image_embeddings[:, :CHANNELS].contiguous(memory_format=torch.channels_last)
@@ -305,17 +303,17 @@ class LiteDecoder(MaskDecoder):
 
     def read(self, cells, image_embeddings, kernels):
         """Return logits PxMx4Hx4W: the transformer's cells PxCxHxW, enlarged, times kernels PxMx(C/8)."""
-        return torch.einsum("pmc,pchw->pmhw", kernels, self.enlarge(cells, image_embeddings))
+        return torch.einsum("pmc,pchw->pmhw", kernels, self.upscale(cells, image_embeddings))
 
-    def enlarge(self, cells, image_embeddings):
+    def upscale(self, cells, image_embeddings):
         """Return the transformer's cells PxCxHxW enlarged and sharpened by the fine features, Px(C/8)x4Hx4W."""
         _, fine_4, fine_2 = image_embeddings.split([CHANNELS, FINE_CHANNELS[4] * 4, FINE_CHANNELS[2] * 16], dim=1)
         to_4, to_2 = self.fine
-        enlarge_to_4, norm, act, enlarge_to_2, _ = self.output_upscaling
+        upscale_to_4, norm, act, upscale_to_2, _ = self.output_upscaling
         fine_4 = for_each_prompt(to_4(F.pixel_shuffle(fine_4, 2)), len(cells))
         fine_2 = for_each_prompt(to_2(F.pixel_shuffle(fine_2, 4)), len(cells))
-        pixels = self.sharpen(act(norm(enlarge_to_4(cells) + fine_4)))
-        return act(enlarge_to_2(pixels) + fine_2)
+        pixels = self.sharpen(act(norm(upscale_to_4(cells) + fine_4)))
+        return act(upscale_to_2(pixels) + fine_2)
 
 
 def for_each_prompt(x, prompts):

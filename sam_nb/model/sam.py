@@ -6,93 +6,19 @@ value that is kept, and answers name their model.
 """
 
 import contextlib
-import os
-import pickle
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 
 from sam_nb.images import fit_to_side, load_image
 from sam_nb.masks import Masks
-from sam_nb.model.checkpoints import CHECKPOINTS, download, home, sha256
 from sam_nb.model.embeddings import Embedding, EmbeddingCache, embedding_key
-from sam_nb.model.fast_encoder import compute_in, speed_up
-from sam_nb.model.lite import WEIGHTS, build_lite
-from sam_nb.model.upstream import sam_model_registry
-
-ARCHITECTURES = {
-    "lite": build_lite,
-    "vit_b": sam_model_registry["vit_b"],
-    "vit_l": sam_model_registry["vit_l"],
-    "vit_h": sam_model_registry["vit_h"],
-}
-"""Model name -> a function that builds it with random weights."""
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from sam_nb.storage import cache_dir
 
 CHUNKS = {"cpu": 4}  # prompts decoded in one pass: more of them no longer fit a processor's cache, and take longer
 OTHER_CHUNKS = 32  # on graphics cards: a hundred take gigabytes
-
-
-def load_sam(name=None, checkpoint=None, device=None, precision="float32"):
-    """Load a model and say in one line which.
-
-    Parameters
-    ----------
-    name : str, optional
-        "lite" (embedded, always works), "vit_b", "vit_l" or "vit_h" (Meta's, downloaded when first asked for). Left
-        out: the environment variable ``SAM_NB_MODEL``; else "vit_b" if its weights are on this computer; else "lite".
-    checkpoint : str or pathlib.Path, optional
-        A file of weights to use instead of the official ones, ``.pth`` or ``.safetensors``. Without a name, the
-        architecture is read off the weights.
-    device : str or torch.device, optional
-        Left out: "cuda", else "mps" (Apple), else "cpu".
-    precision : str
-        What the image encoder computes in: "float32"; "bfloat16", half the memory and, where the hardware has it, a
-        fraction of the time, for masks that differ by some pixels along the outline; "auto", whichever is faster.
-
-    Returns
-    -------
-    Sam
-
-    Raises
-    ------
-    ValueError
-        There is no such model or precision, or the file does not hold its weights.
-    FileNotFoundError
-        `checkpoint` does not exist.
-    RuntimeError
-        The weights could not be downloaded (see `sam_nb.model.checkpoints.download`).
-    """
-    if name is None and checkpoint is None:
-        name = _default_name()
-    if name is not None and name not in ARCHITECTURES:
-        raise ValueError(f"no model {name!r}: expected one of {', '.join(ARCHITECTURES)}")
-    if precision not in (*PRECISIONS, "auto"):
-        raise ValueError(f"no precision {precision!r}: expected one of {', '.join(PRECISIONS)}, auto")
-    path = _weights_path(name, checkpoint)
-    state = _read_weights(path)
-    name = name or _architecture_of(state, path)
-    model = ARCHITECTURES[name]()
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not hold the weights of {name}: {str(error)[:300]}") from error
-    _keep_freed_memory()
-    device = torch.device(device or _best_device())
-    speed_up(model).eval().to(device)
-    if precision == "auto":
-        precision = "bfloat16" if name != "lite" and _has_bfloat16(device) else "float32"
-    compute_in(model, PRECISIONS[precision])
-    # Official weights were compared with their digest a moment ago.
-    official = checkpoint is None and name in CHECKPOINTS
-    sam = Sam(model, name, CHECKPOINTS[name].sha256 if official else sha256(path), precision)
-    print(_announcement(sam, checkpoint))
-    return sam
 
 
 class Sam:
@@ -115,10 +41,15 @@ class Sam:
         self.name = name
         self.weights = weights
         self.precision = precision
-        self._cache = EmbeddingCache(home() / "embeddings")
+        self._cache = EmbeddingCache(cache_dir() / "embeddings")
 
     def __repr__(self):
-        return f"Sam({self.name}, {_millions(self.model)} parameters, {self.device})"
+        return f"Sam({self.name}, {self.millions} parameters, {self.device})"
+
+    @property
+    def millions(self):
+        """Number of parameters, a str such as "7.2 M"."""
+        return f"{sum(parameter.numel() for parameter in self.model.parameters()) / 1e6:.1f} M"
 
     @property
     def device(self):
@@ -205,9 +136,9 @@ class Sam:
         self._check_prompt(prompt, embedding)
         if multimask_output is None:
             multimask_output = _is_ambiguous(prompt)
-        return self._decode_alike(embedding, [prompt], multimask_output)[0]
+        return self._decode_same_shape(embedding, [prompt], multimask_output)[0]
 
-    def decode_many(self, embedding, prompts, multimask_output=False):
+    def decode_batch(self, embedding, prompts, multimask_output=False):
         """Return the answers to several prompts about one picture, each about its own object.
 
         Prompts of one kind (as many points, a box or none) go through the decoder together.
@@ -240,7 +171,7 @@ class Sam:
             kinds.setdefault(kind, []).append(index)
         answers = {}
         for indices in kinds.values():
-            answered = self._decode_alike(embedding, [prompts[index] for index in indices], multimask_output)
+            answered = self._decode_same_shape(embedding, [prompts[index] for index in indices], multimask_output)
             answers.update(zip(indices, answered, strict=True))
         return [answers[index] for index in range(len(prompts))]
 
@@ -274,22 +205,22 @@ class Sam:
             points=None if points is None else (points, batch("labels")), boxes=boxes, masks=batch("mask_input")
         )
 
-    def _decode_alike(self, embedding, prompts, multimask_output):
+    def _decode_same_shape(self, embedding, prompts, multimask_output):
         """Return the `Masks` for prompts of one kind: `SamPredictor.predict_torch`, but for the full-size masks."""
         self._check_made_here(embedding)
-        count, most = 3 if multimask_output else 1, CHUNKS.get(self.device.type, OTHER_CHUNKS)
+        count, chunk_size = 3 if multimask_output else 1, CHUNKS.get(self.device.type, OTHER_CHUNKS)
         # All at once, because pieces that stay, made between larger ones that go, would leave holes in the memory.
         scores = np.empty((len(prompts), count), np.float32)
         logits = np.empty((len(prompts), count, *self.model.prompt_encoder.mask_input_size), np.float32)
         with torch.inference_mode():
             position = self.model.prompt_encoder.get_dense_pe()
-        for start in range(0, len(prompts), most):
-            chunk = slice(start, start + most)
+        for start in range(0, len(prompts), chunk_size):
+            chunk = slice(start, start + chunk_size)
             made = self._decode_chunk(embedding, prompts[chunk], position, multimask_output)
             logits[chunk], scores[chunk] = (tensor.cpu().numpy() for tensor in made)
         size = embedding.original_size
         return [
-            Masks(*pair, self.name, size, partial(_enlarged, pair[1], self._side, embedding.input_size, size))
+            Masks(*pair, self.name, size, partial(_upscaled, pair[1], self._side, embedding.input_size, size))
             for pair in zip(scores, logits, strict=True)
         ]
 
@@ -325,7 +256,7 @@ class Sam:
             raise ValueError(f"this embedding was made by {other}: encode the picture again with this model")
 
 
-def _enlarged(logits, side, input_size, original_size, index):
+def _upscaled(logits, side, input_size, original_size, index):
     """Return logits in the size of the original picture, HxW float32, as `Sam.postprocess_masks` makes them.
 
     Parameters
@@ -369,92 +300,3 @@ def _watched(blocks, progress):
 
 def _is_ambiguous(prompt):
     return prompt.box is None and prompt.mask_input is None and len(prompt.points) == 1
-
-
-def _default_name():
-    asked = os.environ.get("SAM_NB_MODEL")
-    if asked and asked not in ARCHITECTURES:
-        raise ValueError(
-            f"the environment variable SAM_NB_MODEL asks for {asked!r}: expected one of {', '.join(ARCHITECTURES)}"
-        )
-    return asked or ("vit_b" if CHECKPOINTS["vit_b"].path.exists() else "lite")
-
-
-def _keep_freed_memory():
-    """Have the C library keep what a decoding frees, for the next one: a third off its time with `lite` on Linux.
-
-    Otherwise it gives the memory back, and the system clears up to 30 MB of pages anew for every prompt. glibc keeps
-    about twice the largest block that it has seen freed, if that is under 32 MiB (mallopt(3), M_MMAP_THRESHOLD): this
-    shows it one. Elsewhere it does nothing.
-    """
-    np.empty(2**25 - 2**16, np.uint8)
-
-
-def _best_device():
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _has_bfloat16(device):
-    """Whether the hardware computes in bfloat16 and not only imitates it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    # An older PyTorch cannot tell.
-    able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-
-
-def _weights_path(name, checkpoint):
-    if checkpoint is None:
-        return WEIGHTS if name == "lite" else download(name)
-    path = Path(checkpoint).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no weights at {str(path)!r} (looked in {str(path.parent.resolve())!r}); leave checkpoint out, and "
-            "load_sam fetches Meta's"
-        )
-    return path
-
-
-def _read_weights(path):
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            # weights_only: a pickle from the internet must not run code.
-            # map_location: a file saved on a GPU loads anywhere.
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-        raise ValueError(
-            f"{path} ({path.stat().st_size:,} bytes) holds no weights that can be read. A download that was cut? "
-            f"Compare its size with the source's and fetch it again. PyTorch says: {error}"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds something other than weights: expected a state dict, names and tensors")
-    return state
-
-
-def _architecture_of(state, path):
-    if "image_encoder.backbone.conv_stem.weight" in state:
-        return "lite"
-    patches = state.get("image_encoder.patch_embed.proj.weight")
-    widths = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
-    if patches is None or len(patches) not in widths:
-        raise ValueError(f"{path} holds weights of an unknown model: expected those of {', '.join(ARCHITECTURES)}")
-    return widths[len(patches)]
-
-
-def _millions(model):
-    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M"
-
-
-def _announcement(sam, checkpoint):
-    source = "Meta's SAM" if sam.name != "lite" else "this project's small embedded model, not Meta's SAM"
-    if checkpoint is not None:
-        source = f"weights from {Path(checkpoint).name}"
-    inside = "" if sam.precision == "float32" else f" in {sam.precision}"
-    line = f"{sam.name}: {source}, {_millions(sam.model)} parameters, on {sam.device}{inside}."
-    if sam.name == "lite" and checkpoint is None:
-        line += f' For Meta\'s: load_sam("vit_b"), a download of {CHECKPOINTS["vit_b"].size / 1e6:.0f} MB.'
-    return line

@@ -4,28 +4,28 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sam_nb.ground_truth import load_truth
+from sam_nb.ground_truth import load_ground_truth
 from sam_nb.images import SAMPLES, load_image
 
 
 def test_street_has_the_article_s_size_and_truth():
-    image, truth = load_image("street"), load_truth("street")
+    image, ground_truth = load_image("street"), load_ground_truth("street")
     assert image.shape[0] >= 512
     assert image.shape[1] >= 1024
-    assert set(truth) == {"car", "front_wheel", "tyre", "hub", "rear_wheel", "small_window"}
-    assert all(mask.shape == image.shape[:2] and mask.dtype == bool for mask in truth.values())
-    assert np.array_equal(truth["front_wheel"], truth["tyre"] | truth["hub"])
-    assert not (truth["tyre"] & truth["hub"]).any()
+    assert set(ground_truth) == {"car", "front_wheel", "tyre", "hub", "rear_wheel", "small_window"}
+    assert all(mask.shape == image.shape[:2] and mask.dtype == bool for mask in ground_truth.values())
+    assert np.array_equal(ground_truth["front_wheel"], ground_truth["tyre"] | ground_truth["hub"])
+    assert not (ground_truth["tyre"] & ground_truth["hub"]).any()
     for part in ("front_wheel", "rear_wheel", "small_window"):
-        assert not (truth[part] & ~truth["car"]).any()
+        assert not (ground_truth[part] & ~ground_truth["car"]).any()
 
 
 def test_the_article_s_prompts_mean_on_street_what_they_meant_there():
-    truth = load_truth("street")
+    ground_truth = load_ground_truth("street")
     for x, y in ((500, 375), (184, 359)):
-        assert truth["car"][y, x]
-        assert not truth["front_wheel"][y, x]
-    assert truth["hub"][438, 334]
+        assert ground_truth["car"][y, x]
+        assert not ground_truth["front_wheel"][y, x]
+    assert ground_truth["hub"][438, 334]
     boxes = {
         "car": (44, 160, 1011, 504),
         "front_wheel": (250, 370, 410, 510),
@@ -33,7 +33,7 @@ def test_the_article_s_prompts_mean_on_street_what_they_meant_there():
         "small_window": (720, 209, 772, 258),
     }
     for name, box in boxes.items():
-        y, x = np.nonzero(truth[name])
+        y, x = np.nonzero(ground_truth[name])
         got = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
         assert np.abs(got - box).max() <= 20, (name, got)
 
@@ -54,9 +54,9 @@ BOXES = {
 
 @pytest.mark.parametrize("sample", BOXES)
 def test_outlines_lie_where_the_objects_are(sample):
-    image, truth = load_image(sample), load_truth(sample)
-    assert set(truth) == set(BOXES[sample])
-    for name, mask in truth.items():
+    image, ground_truth = load_image(sample), load_ground_truth(sample)
+    assert set(ground_truth) == set(BOXES[sample])
+    for name, mask in ground_truth.items():
         assert mask.dtype == bool
         assert mask.shape == image.shape[:2]
         y, x = np.nonzero(mask)
@@ -76,15 +76,15 @@ def test_outlines_lie_where_the_objects_are(sample):
     ],
 )
 def test_a_part_lies_in_its_whole(sample, part, whole):
-    truth = load_truth(sample)
-    assert np.count_nonzero(truth[part] & truth[whole]) > 0.9 * np.count_nonzero(truth[part])
-    assert np.count_nonzero(truth[part]) < np.count_nonzero(truth[whole])
+    ground_truth = load_ground_truth(sample)
+    assert np.count_nonzero(ground_truth[part] & ground_truth[whole]) > 0.9 * np.count_nonzero(ground_truth[part])
+    assert np.count_nonzero(ground_truth[part]) < np.count_nonzero(ground_truth[whole])
 
 
 def test_coins_lie_in_four_rows_of_six():
-    truth = load_truth("coins")
-    assert list(truth) == [f"coin_{number}" for number in range(1, 25)]
-    masks = np.array(list(truth.values()))
+    ground_truth = load_ground_truth("coins")
+    assert list(ground_truth) == [f"coin_{number}" for number in range(1, 25)]
+    masks = np.array(list(ground_truth.values()))
     assert masks.shape == (24, *load_image("coins").shape[:2])
     assert masks.sum(axis=0).max() == 1, "no coin lies on another"
     y, x = np.array([ndimage.center_of_mass(mask) for mask in masks]).reshape(4, 6, 2).transpose(2, 0, 1)
@@ -101,13 +101,15 @@ def test_outlines_run_along_edges_in_the_picture(sample):
     picture = load_image(sample).astype(float)
     changes = [ndimage.gaussian_filter(picture, (1, 1, 0), order=order) for order in ((1, 0, 0), (0, 1, 0))]
     edges = np.sqrt(np.square(changes).sum(axis=(0, 3)))
-    for name, mask in load_truth(sample).items():
+    for name, mask in load_ground_truth(sample).items():
         outline = mask & ~ndimage.binary_erosion(mask, border_value=1)
         moved = [np.roll(outline, step, axis=(0, 1)) for step in ((6, 6), (6, -6), (-6, 6), (-6, -6))]
         assert edges[outline].mean() > 1.2 * max(edges[other].mean() for other in moved), name
 
 
 def test_only_samples_have_truth():
-    assert all(load_truth(name) for name in SAMPLES)
-    with pytest.raises(ValueError, match="no truth masks for 'dog': expected a sample, one of street, astronaut, cat"):
-        load_truth("dog")
+    assert all(load_ground_truth(name) for name in SAMPLES)
+    with pytest.raises(
+        ValueError, match="no ground truth masks for 'dog': expected a sample, one of street, astronaut, cat"
+    ):
+        load_ground_truth("dog")

@@ -1,0 +1,24 @@
+"""Polygons to masks."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+
+def rasterize(polygons: Sequence[npt.ArrayLike], size: tuple[int, int]) -> np.ndarray:
+    """Return the mask, HxW bool, whose connected components are these polygons, borders included.
+
+    Parameters
+    ----------
+    polygons : sequence of Nx2 array-like
+        (x, y) in pixels, pixel centres at integers.
+    size : (int, int)
+        Height and width.
+    """
+    mask = np.zeros(size, np.uint8)
+    for points in polygons:
+        # Each by itself: together, what two of them cover would be left out.
+        cv2.fillPoly(mask, [np.floor(points).astype(np.int32)], 1)
+    return mask.astype(bool)
