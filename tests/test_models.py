@@ -173,7 +173,7 @@ def test_bfloat16_gives_nearly_the_same_masks(lite, photo, capsys):
 
 def test_auto_takes_what_the_hardware_has(monkeypatch):
     for able in (True, False):
-        monkeypatch.setattr(models, "_has_bfloat16", lambda device, able=able: able)
+        monkeypatch.setattr(loading, "_has_bfloat16", lambda device, able=able: able)
         assert load_sam("lite", device="cpu", precision="auto").precision == "float32"  # nothing to gain
     with pytest.raises(ValueError, match="no precision 'half': expected one of float32, bfloat16, auto"):
         load_sam("lite", precision="half")
@@ -182,5 +182,5 @@ def test_auto_takes_what_the_hardware_has(monkeypatch):
 def test_auto_on_a_large_model(random_vit_b, tmp_path, monkeypatch):
     torch.save(random_vit_b.state_dict(), tmp_path / "vit_b.pth")
     for able, expected in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(models, "_has_bfloat16", lambda device, able=able: able)
+        monkeypatch.setattr(loading, "_has_bfloat16", lambda device, able=able: able)
         assert load_sam(checkpoint=tmp_path / "vit_b.pth", device="cpu", precision="auto").precision == expected
