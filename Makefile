@@ -37,9 +37,10 @@ test: $(READY)  ## run every test and every notebook
 notebooks: $(READY)  ## execute the notebooks and save them with their outputs
 	$(OFFLINE) $(BIN)/python scripts/execute_notebooks.py
 
-check: $(READY)  ## look for mistakes and untidy code, notebooks included
+check: $(READY)  ## look for mistakes, untidy code and types that do not fit, notebooks included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 lock: $(READY)  ## pin the newest versions of everything, for every system at once
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --extra test --extra dev \

@@ -36,16 +36,15 @@ _HOME = {
     "iou": "masks",
     "iou_by_prompt": "learning.finetuning",
     "load_coco": "files.results",
+    "load_ground_truth": "ground_truth",
     "load_image": "images",
     "load_label_map": "files.results",
     "load_labelme": "files.results",
     "load_mask": "files.results",
     "load_sam": "model.loading",
-    "load_ground_truth": "ground_truth",
     "load_yolo": "files.results",
     "next_click": "clicks",
     "overlay": "draw",
-    "synthetic_cells": "learning.synthetic",
     "save_coco": "files.results",
     "save_cutout": "files.results",
     "save_label_map": "files.results",
@@ -65,13 +64,14 @@ _HOME = {
     "show_mask": "figures",
     "show_points": "figures",
     "show_row": "figures",
+    "synthetic_cells": "learning.synthetic",
     "train_unet": "learning.unet",
 }
 
 __all__ = list(_HOME)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'sam_nb' has no attribute {name!r}; it has {', '.join(__all__)}")
     value = getattr(importlib.import_module(f"sam_nb.{_HOME[name]}"), name)
@@ -79,5 +79,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*globals(), *__all__]

@@ -1,4 +1,4 @@
-"""The picture of the modules in the README, held against the imports."""
+"""The house: what `docs/architecture.md` says of it, held against the code."""
 
 import ast
 import re
@@ -11,64 +11,149 @@ import pytest
 import sam_nb
 
 PACKAGE = Path(sam_nb.__file__).parent
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+WINGS = ("model", "canvas", "files", "learning")
+MAX_MODULES, MAX_METHODS, MAX_LINES = 12, 25, 45
 
-README = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
-TABLE = re.findall(r"^\| `(\w+)` \|", README.split("| module | holds |")[1].split("\n\n")[0], re.MULTILINE)
+# What a wing may import beside itself; everything may import the root, and the root nothing else.
+BELOW = {"": set(), "model": set(), "canvas": {"model"}, "files": {"model"}, "learning": {"model"}}
 
+# Libraries that take long to import, or that only one place should know, and the modules that import them.
 DOORS = {
     "torch": {
-        "attention",
-        "decoder",
-        "efficientnet",
-        "embeddings",
-        "everything",
-        "finetuning",
-        "inside",
-        "lite",
-        "losses",
-        "models",
-        "unet",
+        "learning.finetuning",
+        "learning.losses",
+        "learning.unet",
+        *(f"model.{name}" for name in ("efficientnet", "embeddings", "everything", "fast_decoder", "fast_encoder")),
+        *(f"model.{name}" for name in ("internals", "lite", "loading", "sam")),
     },
-    "torchvision": {"everything"},
-    "segment_anything": {"models", "upstream"},
-    "PIL": {"formats", "images", "layers"},
+    "torchvision": {"model.everything"},
+    "segment_anything": {"model.sam", "model.upstream"},
+    "PIL": {"canvas.layers", "files.png", "images", "model.sam"},
     "skimage": {"images"},
     "urllib": {"images"},
-    "cv2": {"clicks", "draw", "filters", "layers", "painted", "polygons"},
-    "scipy": {"polygons"},
+    "cv2": {
+        *("canvas.layers", "canvas.sliders", "clicks", "draw", "rasterize"),
+        *("files.polygons", "learning.synthetic"),
+    },
+    "scipy": {"files.polygons"},
     "matplotlib": {"figures"},
-    "pooch": {"checkpoints"},
-    "requests": {"checkpoints"},
-    "anywidget": {"pointer"},
-    "pycocotools": {"everything", "formats"},
-    "IPython": {"widget"},
-    "ipycanvas": {"widget"},
-    "ipywidgets": {"filters", "pointer", "widget"},
+    "pooch": {"model.checkpoints"},
+    "requests": {"model.checkpoints"},
+    "anywidget": {"canvas.pointer"},
+    "pycocotools": {"files.coco", "model.everything"},
+    "IPython": {"canvas.widget"},
+    "ipycanvas": {"canvas.widget"},
+    "ipywidgets": {"canvas.controls", "canvas.pointer", "canvas.sliders", "canvas.widget"},
+    "platformdirs": {"storage"},
+    "tempfile": {"storage"},
 }
 
 
+def name_of(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+PATHS = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if path.stem != "__init__"}
+MODULES = list(PATHS)
+every_module = pytest.mark.parametrize("module", MODULES)
+
+
+def tree_of(module):
+    return ast.parse(PATHS[module].read_text(encoding="utf-8"))
+
+
+def wing_of(module):
+    return module.rpartition(".")[0]
+
+
+def for_annotations(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 def imports(module):
-    """Return the full names of everything a module imports, anywhere in it."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
-    names = set()
-    for node in ast.walk(tree):
+    """Return the full names of everything a module imports when it runs, anywhere in it."""
+    names, waiting = set(), [tree_of(module)]
+    while waiting:
+        node = waiting.pop()
+        if for_annotations(node):
+            continue
+        waiting += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names.add(node.module)
+            names |= {node.module} if node.module != "sam_nb" else {f"sam_nb.{alias.name}" for alias in node.names}
     return names
 
 
+def inside(module):
+    """Return the package's modules that a module imports, the front door's names left aside."""
+    names = {name.removeprefix("sam_nb.") for name in imports(module) if name.startswith("sam_nb.")}
+    return names - set(sam_nb.__all__)
+
+
+def rows():
+    """Return the modules in the order of the tables in `docs/architecture.md`."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    found = []
+    for folder, table in re.findall(r"^### `sam_nb/(\w*)/?`.*?\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL):
+        found += [f"{folder}.{name}".lstrip(".") for name in re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)]
+    return found
+
+
 def test_every_module_has_a_row():
-    assert sorted(TABLE) == MODULES
+    assert sorted(rows()) == sorted(MODULES)
 
 
-@pytest.mark.parametrize("module", MODULES)
+@every_module
 def test_a_module_imports_only_modules_above_it(module):
-    inside = {name.removeprefix("sam_nb.") for name in imports(module) if name.startswith("sam_nb")}
-    assert inside <= set(TABLE[: TABLE.index(module)])
+    above = rows()[: rows().index(module)]
+    assert inside(module) <= set(above)
+
+
+@every_module
+def test_a_wing_imports_no_sibling(module):
+    wing = wing_of(module)
+    assert {wing_of(name) for name in inside(module)} <= {"", wing, *BELOW[wing]}
+
+
+def test_the_rule_is_not_blind():
+    assert "masks" in inside("session")
+    assert "model.sam" in inside("model.loading")
+    assert "files" not in {wing_of(name) for name in inside("canvas.widget")}
+
+
+@pytest.mark.parametrize("wing", ["", *WINGS])
+def test_no_wing_is_crowded(wing):
+    modules = [module for module in MODULES if wing_of(module) == wing]
+    assert 0 < len(modules) <= MAX_MODULES
+
+
+def test_wings_are_folders_and_nothing_else():
+    assert {wing_of(module) for module in MODULES} == {"", *WINGS}
+    assert all((PACKAGE / wing / "__init__.py").read_bytes() == b"" for wing in WINGS)
+
+
+@every_module
+def test_classes_and_functions_are_small(module):
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.ClassDef):
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+            is_property = [any("property" in ast.unparse(mark) for mark in part.decorator_list) for part in methods]
+            assert len(methods) - sum(is_property) <= MAX_METHODS, node.name
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            assert node.end_lineno - first.lineno + 1 <= MAX_LINES, node.name
+
+
+@every_module
+def test_every_public_function_is_annotated(module):
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            bare = [each.arg for each in arguments if each.annotation is None and each.arg not in ("self", "cls")]
+            assert not bare, f"{node.name}: {bare}"
+            assert node.returns is not None, node.name
 
 
 @pytest.mark.parametrize("library", DOORS)
@@ -77,11 +162,23 @@ def test_a_heavy_library_enters_by_its_door(library):
     assert users == DOORS[library]
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, sam_nb; sam_nb.Prompt, sam_nb.load_image; print(*{m.split('.')[0] for m in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+def loaded_by(statement):
+    """Return the top names of what a fresh interpreter has loaded after a statement."""
+    code = f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+HEAVY = {"torch", "torchvision", "matplotlib", "cv2", "skimage", "scipy", "pycocotools", "ipywidgets", "pooch"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import sam_nb; sam_nb.Prompt, sam_nb.load_image", "import sam_nb.session", "import sam_nb.masks, sam_nb.prompts"],
+)
+def test_values_and_the_session_load_nothing_heavy(statement):
+    loaded = loaded_by(statement)
     assert "numpy" in loaded  # the list is a real one
-    assert not {"torch", "torchvision", "matplotlib", "cv2", "skimage", "pooch"} & set(loaded)
+    assert not HEAVY & loaded
 
 
 # What a first mask must not wait for: 5 of 10 seconds went by importing torchvision, for `SamPredictor`.
@@ -104,15 +201,16 @@ except AttributeError as error:
 """
 
 
-def test_segment_anything_waits_with_torchvision_until_it_is_asked():
+def test_segment_anything_waits_with_torchvision_until_it_is_needed():
     done = subprocess.run([sys.executable, "-c", FIRST_MASK], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("module 'segment_anything' has no attribute 'SamPredicter'\n")
 
 
-# torchvision that cannot be imported is told each time, and not hidden behind a half-made package.
+# torchvision that cannot be imported is reported each time, and not hidden behind a half-made package.
 BROKEN = """
 import sys
 import sam_nb.model.sam
+import sam_nb.model.upstream
 sys.modules["torchvision"] = None
 for _ in range(2):
     try:
@@ -124,7 +222,7 @@ from segment_anything import SamPredictor
 """
 
 
-def test_a_broken_torchvision_is_told():
+def test_a_broken_torchvision_is_reported():
     done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, check=True)
     assert done.stdout.count("No module named") == 2
 
@@ -137,10 +235,23 @@ def test_public_names_resolve_and_are_listed():
         sam_nb.load_sma  # noqa: B018
 
 
-@pytest.mark.parametrize("module", MODULES)
+def test_editors_see_the_same_front_door():
+    """`__init__.pyi` says where each public name is from, as the lazy table does."""
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    seen = {}
+    for node in stub.body:
+        if isinstance(node, ast.ImportFrom):
+            seen |= {alias.name: node.module.removeprefix("sam_nb.") for alias in node.names}
+            assert all(alias.asname == alias.name for alias in node.names)  # else it is no re-export
+    assert seen == sam_nb._HOME
+    assert sam_nb.__all__ == sorted(sam_nb._HOME)
+    assert (PACKAGE / "py.typed").exists()
+
+
+@every_module
 def test_no_assert_and_no_stray_print(module):
-    """A reader's mistake gets an error with words; what is said in passing is `load_sam`'s one line."""
-    tree = ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+    """A user's mistake gets an error; the only print is `load_sam`'s line."""
+    tree = tree_of(module)
     prints = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
-    assert len(prints) == (1 if module == "models" else 0)
+    assert len(prints) == (1 if module == "model.loading" else 0)
