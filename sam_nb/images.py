@@ -10,7 +10,11 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+ImageLike = str | Path | bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.generic]
+"""What `load_image` takes, and with it every public function that takes an image."""
 
 SAMPLES = ("street", "astronaut", "cat", "coffee", "coins", "rocket")
 """Names that `load_image` knows: "street" is painted by this project, the others are scikit-image's photographs."""
