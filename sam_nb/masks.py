@@ -1,91 +1,128 @@
-"""What the model answers: masks with their scores, and how far a mask is from the ground truth."""
+"""Masks with their scores, a mask with its name, and the agreement of two masks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
-MASK_THRESHOLD = 0.0  # logits above it are mask, in all of `segment_anything`'s models
+MASK_THRESHOLD = 0.0  # mask where the logits are above it, in all of `segment_anything`'s models
 
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """The C answers to one prompt: C = 1, or 3 for an ambiguous prompt (whole, part, subpart, in no fixed order).
+    """The C masks for one prompt: C = 1, or 3 for an ambiguous prompt (whole, part, subpart, in no fixed order).
 
     Attributes
     ----------
     scores : C numpy.ndarray of float32
-        The model's own guess of each mask's IoU with what was meant ("predicted IoU"). A linear layer makes it, so it
-        can leave [0, 1].
+        Predicted IoU: the model's own estimate of each mask's IoU with the ground truth. A linear layer computes it, so
+        it can leave [0, 1].
     logits : CxhxW numpy.ndarray of float32
-        Low-res logits, 256x256 for the whole padded square; above `MASK_THRESHOLD` is mask. One of them can be the next
-        prompt's `mask_input`.
+        Low-res logits, 256x256 for the whole padded square; mask where above `MASK_THRESHOLD`. One of them can be the
+        next prompt's `mask_input`.
     model : str
-        The name of the model that made them, which every picture shows.
+        Name of the model that made them, for the titles of figures.
     size : (int, int)
-        Height and width of the original picture.
+        Height and width of the original image, pixels.
     upscale : callable
-        Takes the number of a mask and returns its logits in the size of the original picture, HxW. It is called when a
-        mask is looked at: often only one of three is, and a large picture's masks take longer to enlarge than to make.
+        Takes a mask's index and returns its logits at the size of the original image, HxW float32. Picklable, if the
+        masks are to be.
+
+    Notes
+    -----
+    A mask is upscaled when it is first used, and then kept: often only one of three is, and for a large image upscaling
+    takes longer than decoding. Threads may share one `Masks`.
     """
 
-    scores: np.ndarray
-    logits: np.ndarray
+    scores: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
     model: str
     size: tuple[int, int]
-    upscale: Callable[[int], np.ndarray]
+    upscale: Callable[[int], npt.NDArray[np.float32]]
+    _upscaled: dict[int, npt.NDArray[np.bool_]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _first: int = field(default=0, init=False, repr=False, compare=False)  # key in `_upscaled` of mask 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.scores)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         height, width = self.size
         scores = ", ".join(f"{score:.3f}" for score in self.scores)
         return f"Masks({len(self)} of {width}x{height} by {self.model}, predicted IoU {scores})"
 
-    @cached_property
-    def bits(self):
-        """All masks in the size of the original picture, CxHxW bool."""
-        return np.stack([self.upscale(index) > MASK_THRESHOLD for index in range(len(self))])
+    def mask(self, index: int) -> npt.NDArray[np.bool_]:
+        """Return one of the masks at the size of the original image, HxW bool, the same array at every call.
 
-    def mask(self, index):
-        """Return one of the masks in the size of the original picture, HxW bool."""
-        # cached_property keeps its value under its own name.
-        return self.bits[index] if "bits" in vars(self) else self.upscale(index) > MASK_THRESHOLD
+        Raises
+        ------
+        IndexError
+            There is no such mask.
+        """
+        index = self._checked(index)
+        key = self._first + index
+        if key not in self._upscaled:
+            # Two threads may both upscale a mask; both then get the one that was kept first.
+            self._upscaled.setdefault(key, self.upscale(index) > MASK_THRESHOLD)
+        return self._upscaled[key]
 
-    def only(self, index):
-        """Return this answer with one of its masks alone."""
-        return Masks(self.scores[[index]], self.logits[[index]], self.model, self.size, lambda _: self.upscale(index))
+    def only(self, index: int) -> "Masks":
+        """Return one of these masks by itself, with its score and logits. Raises as `mask`."""
+        index = self._checked(index)
+        upscale = partial(_upscale_fixed, self.upscale, index)
+        one = Masks(self.scores[[index]], self.logits[[index]], self.model, self.size, upscale)
+        # Both use the same dict, so that a mask is upscaled once, whichever of the two is used first.
+        object.__setattr__(one, "_upscaled", self._upscaled)
+        object.__setattr__(one, "_first", self._first + index)
+        return one
 
     @property
-    def best_index(self):
-        """Index of the mask with the highest score, int."""
+    def bits(self) -> npt.NDArray[np.bool_]:
+        """All masks at the size of the original image, CxHxW bool, a new array."""
+        return np.stack([self.mask(index) for index in range(len(self))])
+
+    @property
+    def best_index(self) -> int:
+        """Index of the highest-scoring mask."""
         return int(self.scores.argmax())
 
-    @cached_property
-    def best(self):
-        """The mask with the highest score, HxW bool."""
+    @property
+    def best(self) -> npt.NDArray[np.bool_]:
+        """The highest-scoring mask, HxW bool."""
         return self.mask(self.best_index)
 
     @property
-    def nbytes(self):
-        """Memory that the arrays take so far, bytes."""
-        made = [array for name, array in vars(self).items() if name in ("bits", "best")]
-        return sum(array.nbytes for array in [self.scores, self.logits, *made])
+    def nbytes(self) -> int:
+        """Memory of scores, logits and the masks upscaled so far, bytes."""
+        own = range(self._first, self._first + len(self))
+        upscaled = [mask.nbytes for key, mask in list(self._upscaled.items()) if key in own]
+        return self.scores.nbytes + self.logits.nbytes + sum(upscaled)
 
     @property
-    def areas(self):
+    def areas(self) -> npt.NDArray[np.int64]:
         """Pixels in each mask, C int64."""
-        return self.bits.sum(axis=(1, 2))
+        return np.array([np.count_nonzero(self.mask(index)) for index in range(len(self))], dtype=np.int64)
 
     @property
-    def boxes(self):
+    def boxes(self) -> npt.NDArray[np.int64]:
         """The tightest box (x0, y0, x1, y1) around each mask, Cx4 int64; x1 and y1 are one past the last pixel.
 
         An empty mask has the box (0, 0, 0, 0).
         """
-        return np.array([bounding_box(mask) for mask in self.bits], dtype=np.int64).reshape(-1, 4)
+        boxes = [bounding_box(self.mask(index)) for index in range(len(self))]
+        return np.array(boxes, dtype=np.int64).reshape(-1, 4)
+
+    def _checked(self, index: int) -> int:
+        count = len(self)
+        if not -count <= index < count:
+            raise IndexError(f"no mask {index}: there are {count}, counted from 0")
+        return int(index) % count
+
+
+def _upscale_fixed(upscale: Callable[[int], npt.NDArray[np.float32]], index: int, _: int) -> npt.NDArray[np.float32]:
+    """Return the logits of mask `index`, whatever the last argument: for a `Masks` that has this one only."""
+    return upscale(index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,21 +133,21 @@ class Segment:
     ----------
     mask : HxW numpy.ndarray of bool
     name : str
-        Becomes the files' name.
+        Of the object; files are named after it.
     category : str
-        Its class.
+        The object's class.
     score : float, optional
-        The model's predicted IoU.
+        Predicted IoU.
     """
 
-    mask: np.ndarray
+    mask: npt.NDArray[np.bool_]
     name: str
     category: str = "object"
     score: float | None = None
 
 
-def iou(mask, ground_truth):
-    """Return the intersection over union of two masks, the field's measure of agreement.
+def iou(mask: npt.ArrayLike, ground_truth: npt.ArrayLike) -> float:
+    """Return the intersection over union (IoU) of two masks.
 
     Parameters
     ----------
@@ -124,17 +161,30 @@ def iou(mask, ground_truth):
     Raises
     ------
     ValueError
-        The masks have different sizes, are not HxW, or are not bool (0 and 1 of any type will do).
+        The masks differ in size, are not HxW, or are not bool (0 and 1 of any type pass too).
     """
-    mask, ground_truth = as_mask(mask, "mask"), as_mask(ground_truth, "ground_truth")
-    if mask.shape != ground_truth.shape:
-        raise ValueError(f"mask and ground truth differ in size: {mask.shape} and {ground_truth.shape} (height, width)")
-    union = int(np.count_nonzero(mask | ground_truth))
-    return int(np.count_nonzero(mask & ground_truth)) / union if union else 1.0
+    found, expected = as_mask(mask, "mask"), as_mask(ground_truth, "ground_truth")
+    if found.shape != expected.shape:
+        raise ValueError(f"mask and ground truth differ in size: {found.shape} and {expected.shape} (height, width)")
+    union = int(np.count_nonzero(found | expected))
+    return int(np.count_nonzero(found & expected)) / union if union else 1.0
 
 
-def as_mask(value, name="mask"):
-    """Return `value` as an HxW bool array; a ValueError tells about anything that is not one mask."""
+def as_mask(value: npt.ArrayLike, name: str = "mask") -> npt.NDArray[np.bool_]:
+    """Return one mask as an HxW bool array.
+
+    Parameters
+    ----------
+    value : HxW or 1xHxW array-like
+        Bool, or 0 and 1 of any type. A tensor of torch on the CPU passes too.
+    name : str
+        What the error calls it.
+
+    Raises
+    ------
+    ValueError
+        The shape is another one, or the values are.
+    """
     array = np.asarray(value)
     if array.ndim == 3 and len(array) == 1:
         array = array[0]
@@ -143,10 +193,10 @@ def as_mask(value, name="mask"):
         raise ValueError(f"{name}: expected one mask, HxW, got the shape {array.shape}{many}")
     if array.dtype != bool and not np.isin(array, (0, 1)).all():
         raise ValueError(f"{name}: expected True and False, got {array.dtype} values; logits become a mask by `> 0`")
-    return array.astype(bool)
+    return array.astype(bool, copy=False)
 
 
-def bounding_box(mask):
+def bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Return the tightest box around a mask, HxW bool: (x0, y0, x1, y1), x1 and y1 one past the last pixel.
 
     An empty mask has the box (0, 0, 0, 0).
@@ -154,4 +204,4 @@ def bounding_box(mask):
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return 0, 0, 0, 0
-    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

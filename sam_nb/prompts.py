@@ -1,7 +1,7 @@
-"""What the reader asks: points, a box, the logits of an earlier mask, checked before the model sees them.
+"""Prompts: points, a box, the logits of an earlier mask, checked before the model sees them.
 
-SAM takes almost anything: no prompt at all, a box with its corners the wrong way round, or a label it does not know
-each give a mask, and a wrong one. A `Prompt` says no in plain words instead.
+SAM takes almost anything: no prompt at all, a box with reversed corners, or an unknown label each give a mask, and a
+wrong one. A `Prompt` raises an error that says why instead.
 """
 
 import base64
@@ -9,32 +9,31 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-OUTSIDE = (
-    0.1  # how far beyond the edge a prompt may lie, as a share of the picture's side: a hand slips, a box is loose
-)
+MAX_OUTSIDE = 0.1  # share of the image's side: a click may slip over the edge, and a box may be loose
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Prompt:
-    """One question about one object. All coordinates are pixels (x, y) of the original picture.
+    """A prompt for one object. All coordinates are pixels (x, y) of the original image.
 
     Parameters
     ----------
     points : Nx2 array-like of float, optional
         Clicks (x, y). All of them describe the same object.
     labels : N array-like of int, optional
-        1 for a click on the object (foreground), 0 for a click off it (background). Left out: all 1.
+        1 for a click on the object (foreground), 0 for a click off it (background). Default: all 1.
     box : 4 array-like of float, optional
         (x0, y0, x1, y1), left, top, right, bottom.
     mask_input : 1xhxw or hxw array-like of float32, optional
-        Low-res logits of an earlier answer, one of `Masks.logits`; 256x256 in Meta's models. Not a yes/no mask.
+        Low-res logits of an earlier mask, one of `Masks.logits`; 256x256 in Meta's models. Not a binary mask.
 
     Raises
     ------
     ValueError
-        Nothing was asked, shapes or counts do not fit, a label is not 0 or 1, a box is reversed or has no area, or a
-        number is NaN. The message says what was expected, what came and how to mend it.
+        The prompt is empty, shapes or counts do not match, a label is not 0 or 1, a box is reversed or has no area, or
+        a number is NaN or infinite. The message says what was expected, what it got and how to fix it.
 
     Notes
     -----
@@ -42,69 +41,78 @@ class Prompt:
     They are kept as read-only arrays (float64 Nx2, int64 N, float64 4, float32 1xhxw) or None.
     """
 
-    points: np.ndarray | None = None
-    labels: np.ndarray | None = None
-    box: np.ndarray | None = None
-    mask_input: np.ndarray | None = None
+    points: npt.NDArray[np.float64] | None
+    labels: npt.NDArray[np.int64] | None
+    box: npt.NDArray[np.float64] | None
+    mask_input: npt.NDArray[np.float32] | None
 
-    def __post_init__(self):
-        if self.points is None and self.labels is not None:
-            raise ValueError(f"{len(np.atleast_1d(self.labels))} labels but no points: give points=[(x, y), ...] too")
-        if self.points is None and self.box is None and self.mask_input is None:
+    def __init__(
+        self,
+        points: npt.ArrayLike | None = None,
+        labels: npt.ArrayLike | None = None,
+        box: npt.ArrayLike | None = None,
+        mask_input: npt.ArrayLike | None = None,
+    ) -> None:
+        if points is None and labels is not None:
+            raise ValueError(f"{len(np.atleast_1d(labels))} labels but no points: give points=[(x, y), ...] too")
+        if points is None and box is None and mask_input is None:
             raise ValueError(
                 "an empty prompt: give points=[(x, y)], box=(x0, y0, x1, y1) or mask_input. "
                 "(SAM itself would return a mask of nothing in particular.)"
             )
         checked = {
-            "points": None if self.points is None else _points(self.points),
-            "labels": None if self.points is None else _labels(self.labels, len(np.atleast_2d(self.points))),
-            "box": None if self.box is None else _box(self.box),
-            "mask_input": None if self.mask_input is None else _mask_input(self.mask_input),
+            "points": None if points is None else _points(points),
+            "labels": None if points is None else _labels(labels, len(np.atleast_2d(points))),
+            "box": None if box is None else _box(box),
+            "mask_input": None if mask_input is None else _mask_input(mask_input),
         }
         for name, value in checked.items():
             if value is not None:
                 value.flags.writeable = False
             object.__setattr__(self, name, value)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         parts = []
         if self.points is not None:
-            parts += [f"points={self.points.tolist()}", f"labels={self.labels.tolist()}"]
+            parts.append(f"points={self.points.tolist()}")
+        if self.labels is not None:
+            parts.append(f"labels={self.labels.tolist()}")
         if self.box is not None:
             parts.append(f"box={self.box.tolist()}")
         if self.mask_input is not None:
             parts.append(f"mask_input={'x'.join(map(str, self.mask_input.shape))}")
         return f"Prompt({', '.join(parts)})"
 
-    def check_inside(self, height, width):
-        """Raise a ValueError if a point or a corner lies far outside a picture of this size.
+    def check_inside(self, height: int, width: int) -> None:
+        """Raise a ValueError if a point or a corner lies far outside an image of this size.
 
         Parameters
         ----------
         height, width : int
-            Of the original picture, in pixels. Up to a tenth of a side beyond an edge is allowed.
+            Of the original image, in pixels. Up to a tenth of a side beyond an edge is allowed.
         """
         corners = [] if self.box is None else self.box.reshape(2, 2).tolist()
         clicks = [] if self.points is None else self.points.tolist()
-        for kind, places in (("point", clicks), ("box corner", corners)):
-            for x, y in places:
+        for kind, coordinates in (("point", clicks), ("box corner", corners)):
+            for x, y in coordinates:
                 if not _inside(x, y, height, width):
                     swapped = _inside(y, x, height, width)
-                    hint = "are x and y swapped? x runs right, y runs down" if swapped else "was it meant for another?"
+                    hint = "are x and y swapped? x runs right, y runs down" if swapped else "is it for another image?"
                     raise ValueError(
-                        f"the {kind} ({x:g}, {y:g}) lies far outside the picture, which is {width} wide and "
+                        f"the {kind} ({x:g}, {y:g}) lies far outside the image, which is {width} wide and "
                         f"{height} high: {hint}"
                     )
 
-    def to_json(self):
+    def to_json(self) -> str:
         """Return the prompt as JSON text that `from_json` turns back into the same numbers.
 
-        Only what was given is written. `mask_input` is written as the base64 of its float32 bytes, so that not a bit
-        is lost.
+        Only fields that are not None are written. `mask_input` is written as the base64 of its float32 bytes, so that
+        not a bit is lost.
         """
-        record = {}
+        record: dict[str, object] = {}
         if self.points is not None:
             record["points"] = self.points.tolist()
+        if self.labels is not None:
             record["labels"] = self.labels.tolist()
         if self.box is not None:
             record["box"] = self.box.tolist()
@@ -114,7 +122,7 @@ class Prompt:
         return json.dumps(record)
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> "Prompt":
         """Return the prompt that `to_json` wrote.
 
         Raises
@@ -125,7 +133,7 @@ class Prompt:
         try:
             record = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"this is not JSON: {error}") from error
+            raise ValueError(f"not JSON: {error}") from error
         known = ("points", "labels", "box", "mask_input")
         if not isinstance(record, dict) or not set(record) <= set(known):
             got = sorted(record) if isinstance(record, dict) else type(record).__name__
@@ -142,28 +150,28 @@ class Prompt:
         return cls(**record)
 
 
-def _inside(x, y, height, width):
-    return abs(x / width - 0.5) <= 0.5 + OUTSIDE and abs(y / height - 0.5) <= 0.5 + OUTSIDE
+def _inside(x: float, y: float, height: int, width: int) -> bool:
+    return abs(x / width - 0.5) <= 0.5 + MAX_OUTSIDE and abs(y / height - 0.5) <= 0.5 + MAX_OUTSIDE
 
 
-def _numbers(value, what, expected):
+def _numbers(value: npt.ArrayLike, what: str, expected: str) -> npt.NDArray[np.float64]:
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what}: expected {expected}, got {value!r}") from error
     if not np.isfinite(array).all():
-        raise ValueError(f"{what}: NaN or infinite coordinates are no place in a picture, got {array.tolist()}")
+        raise ValueError(f"{what}: expected finite numbers, got NaN or infinity: {array.tolist()}")
     return array
 
 
-def _points(value):
+def _points(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
     array = np.atleast_2d(_numbers(value, "points", "numbers, [(x, y), ...]"))
     if array.ndim != 2 or array.shape[1] != 2 or len(array) == 0:
         raise ValueError(f"points: expected Nx2, [(x, y), ...] with at least one point, got the shape {array.shape}")
     return array
 
 
-def _labels(value, count):
+def _labels(value: npt.ArrayLike | None, count: int) -> npt.NDArray[np.int64]:
     if value is None:
         return np.ones(count, dtype=np.int64)
     array = np.atleast_1d(np.array(value))
@@ -174,10 +182,10 @@ def _labels(value, count):
     return array.astype(np.int64)
 
 
-def _box(value):
+def _box(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
     array = _numbers(value, "box", "four numbers (x0, y0, x1, y1)")
     if array.shape != (4,):
-        many = "; for several boxes make a Prompt of each and call decode_batch" if array.ndim == 2 else ""
+        many = "; for several boxes make a Prompt for each and call decode_batch" if array.ndim == 2 else ""
         raise ValueError(f"box: expected four numbers (x0, y0, x1, y1), got the shape {array.shape}{many}")
     x0, y0, x1, y1 = array
     if x0 > x1 or y0 > y1:
@@ -190,11 +198,11 @@ def _box(value):
     return array
 
 
-def _mask_input(value):
+def _mask_input(value: npt.ArrayLike) -> npt.NDArray[np.float32]:
     array = np.array(value)
     if not np.issubdtype(array.dtype, np.floating) or np.isin(array, (0, 1)).all():
         raise ValueError(
-            f"mask_input: expected low-res logits (float, one of Masks.logits), got yes/no values of {array.dtype}. "
+            f"mask_input: expected low-res logits (float, one of Masks.logits), got a binary mask of {array.dtype}. "
             "Logits are about -10 off the object and +10 on it"
         )
     if array.ndim == 2:

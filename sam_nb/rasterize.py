@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 
-def rasterize(polygons: Sequence[npt.ArrayLike], size: tuple[int, int]) -> np.ndarray:
-    """Return the mask, HxW bool, whose connected components are these polygons, borders included.
+def rasterize(polygons: Sequence[npt.ArrayLike], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Return the mask, HxW bool, that is the union of polygons, borders included.
 
     Parameters
     ----------
@@ -19,6 +19,6 @@ def rasterize(polygons: Sequence[npt.ArrayLike], size: tuple[int, int]) -> np.nd
     """
     mask = np.zeros(size, np.uint8)
     for points in polygons:
-        # Each by itself: together, what two of them cover would be left out.
+        # One at a time: in a single call, OpenCV leaves out what two polygons both cover.
         cv2.fillPoly(mask, [np.floor(points).astype(np.int32)], 1)
     return mask.astype(bool)
