@@ -518,7 +518,7 @@ def ring_normals(ring: np.ndarray) -> np.ndarray:
     return np.stack([along[:, 1], -along[:, 0]], 1)
 
 
-def fill(shape: Polygon, rings: list[np.ndarray], step: tuple[float, float]):
+def triangulate(shape: Polygon, rings: list[np.ndarray], step: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Triangulate a polygon with its rings as constraints and a grid of inner points."""
     points = np.concatenate(rings)
     edges, first = [], 0
@@ -551,7 +551,7 @@ def add_panel(
     flat_part = shapely.geometry.polygon.orient(shape.buffer(-edge))
     loops = [flat_part.exterior, *flat_part.interiors]
     rings = [np.asarray(loop.segmentize(0.02).coords)[:-1] for loop in loops]
-    flat, triangles = fill(flat_part, rings, step)
+    flat, triangles = triangulate(flat_part, rings, step)
     vertices, faces = [surface.at(flat)], [triangles]
     count = len(flat)
     turns = [(math.sin(a), 1 - math.cos(a)) for a in np.linspace(0, math.pi / 2, 5)]
