@@ -3,6 +3,7 @@
 Both lie on a light panel of their own, so that they read alike on light and dark pages.
 """
 
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -25,27 +26,56 @@ TWO_WAY = (
 )
 
 
-def text(x, y, words, *, size=NORMAL, colour=INK, anchor="middle", weight="normal"):
+def text(
+    x: float,
+    y: float,
+    words: str,
+    *,
+    size: float = NORMAL,
+    colour: str = INK,
+    anchor: str = "middle",
+    weight: str = "normal",
+) -> str:
     """Return a line of text around, from or up to (x, y), its baseline."""
     style = f'font-size="{size}" fill="{colour}" text-anchor="{anchor}" font-weight="{weight}"'
     return f'<text x="{x:g}" y="{y:g}" {style}>{escape(words)}</text>'
 
 
-def lines(x, y, rows, *, size=SMALL, colour=QUIET, anchor="middle", apart=17):
+def lines(
+    x: float,
+    y: float,
+    rows: Iterable[str],
+    *,
+    size: float = SMALL,
+    colour: str = QUIET,
+    anchor: str = "middle",
+    apart: float = 17,
+) -> str:
     """Return several lines of text, one below the other."""
     return "".join(
         text(x, y + apart * number, row, size=size, colour=colour, anchor=anchor) for number, row in enumerate(rows)
     )
 
 
-def box(x, y, width, height, colour, *, fill=0.13, radius=9, dashed=False, stroke=1.6):
+def box(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    colour: str,
+    *,
+    fill: float = 0.13,
+    radius: float = 9,
+    dashed: bool = False,
+    stroke: float = 1.6,
+) -> str:
     """Return a rounded rectangle in a colour, its inside in a tint of it."""
     dash = ' stroke-dasharray="5 4"' if dashed else ""
     place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius}"'
     return f'<rect {place} fill="{colour}" fill-opacity="{fill}" stroke="{colour}" stroke-width="{stroke}"{dash}/>'
 
 
-def arrow(*points, colour=INK, width=1.8, dashed=False):
+def arrow(*points: tuple[float, float], colour: str = INK, width: float = 1.8, dashed: bool = False) -> str:
     """Return a line through points (x, y) with a head at the last."""
     (x0, y0), (x, y) = points[-2:]
     length = ((x - x0) ** 2 + (y - y0) ** 2) ** 0.5
@@ -63,7 +93,7 @@ def arrow(*points, colour=INK, width=1.8, dashed=False):
     return shaft + f'<polygon points="{" ".join(f"{px:.1f},{py:.1f}" for px, py in corners)}" fill="{colour}"/>'
 
 
-def stack(x, y, side, colour, *, depth=5, step=5):
+def stack(x: float, y: float, side: float, colour: str, *, depth: int = 5, step: int = 5) -> str:
     """Return a block of numbers, as sheets one behind the other with a grid on the first."""
     sheets = []
     for sheet in reversed(range(depth)):
@@ -76,18 +106,18 @@ def stack(x, y, side, colour, *, depth=5, step=5):
     return "".join(sheets) + f'<path d="{grid}" stroke="{colour}" stroke-width="0.5" stroke-opacity="0.6"/>'
 
 
-def tokens(x, y, count, colour, *, side=15, gap=4):
-    """Return a row of tokens, small filled squares."""
+def tokens(x: float, y: float, count: int, colour: str, *, side: float = 15, gap: float = 4) -> str:
+    """Return a row of tokens, small solid squares."""
     return "".join(box(x + (side + gap) * n, y, side, side, colour, fill=0.75, radius=3) for n in range(count))
 
 
-def cup(x, y, width, *, masked=None):
-    """Return a picture of a cup of coffee on its saucer, 3 wide and 2 high, with one of its parts marked or none.
+def cup(x: float, y: float, width: float, *, masked: str | None = None) -> str:
+    """Return a drawing of a cup of coffee on its saucer, 3 wide and 2 high, with one of its parts marked or none.
 
     The parts are "saucer" (with all that stands on it), "cup" and "coffee".
     """
     parts = ("saucer", "cup", "coffee")
-    colours = ("#b5533c", "#efe6da", "#6b4226") if masked is None else ("#b9c0c7", "#d9dee3", "#c5cbd1")
+    colours: Sequence[str] = ("#b5533c", "#efe6da", "#6b4226") if masked is None else ("#b9c0c7", "#d9dee3", "#c5cbd1")
     table = "#d9b48a" if masked is None else "#eef1f4"
     if masked is not None:
         colours = [BLUE if number >= parts.index(masked) else colour for number, colour in enumerate(colours)]
@@ -103,27 +133,27 @@ def cup(x, y, width, *, masked=None):
     return f'<g transform="translate({x:g} {y:g}) scale({width / 120:.4g})">{"".join(shapes)}</g>'
 
 
-def plus(x, y, radius=12):
+def plus(x: float, y: float, radius: float = 12) -> str:
     """Return a plus in a circle: two blocks of numbers are added here."""
     r = radius * 0.55
     circle = f'<circle cx="{x}" cy="{y}" r="{radius}" fill="{PANEL}" stroke="{INK}" stroke-width="1.6"/>'
     return circle + f'<path d="M{x - r:g} {y}h{2 * r:g}M{x} {y - r:g}v{2 * r:g}" stroke="{INK}" stroke-width="1.8"/>'
 
 
-def dot(x, y, radius=12):
+def dot(x: float, y: float, radius: float = 12) -> str:
     """Return a dot in a circle: two lists of numbers are multiplied and summed here."""
     circle = f'<circle cx="{x}" cy="{y}" r="{radius}" fill="{PANEL}" stroke="{INK}" stroke-width="1.6"/>'
     return circle + f'<circle cx="{x}" cy="{y}" r="{radius / 4:g}" fill="{INK}"/>'
 
 
-def numbered(x, y, number, *rows):
+def numbered(x: float, y: float, number: int, *rows: str) -> str:
     """Return the lines of an item of a list, its number before them."""
     return text(x, y, str(number), size=SMALL, anchor="start", weight="bold") + lines(
         x + 16, y, rows, anchor="start", colour=INK
     )
 
 
-def drawing(width, height, title, shapes):
+def drawing(width: float, height: float, title: str, shapes: Iterable[str]) -> str:
     """Return an SVG document on its panel."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     panel = box(1, 1, width - 2, height - 2, EDGE, radius=14, fill=0)
@@ -138,12 +168,12 @@ def drawing(width, height, title, shapes):
     return "\n".join(rows) + "\n"
 
 
-def sam():
+def sam() -> str:
     """Return the diagram of SAM, with vit_b's numbers."""
     shapes = [
         text(976, 34, "numbers: vit_b", size=SMALL, colour=QUIET, anchor="end"),
-        # Once a picture.
-        text(24, 34, "once a picture, slow", size=LARGE, anchor="start", weight="bold"),
+        # Once per image.
+        text(24, 34, "once per image, slow", size=LARGE, anchor="start", weight="bold"),
         cup(24, 84, 126),
         text(87, 190, "image", weight="bold"),
         lines(87, 208, ["long side 1024,", "padded to a square"]),
@@ -221,9 +251,7 @@ def sam():
         text(926, 83, "3 masks", weight="bold"),
         *(cup(876, 94 + 78 * number, 100, masked=part) for number, part in enumerate(("coffee", "cup", "saucer"))),
         arrow((794, 210), (872, 210)),
-        lines(
-            926, 350, ["256 × 256, then", "enlarged to the", "picture’s size;", "a 4th for prompts", "that are clear"]
-        ),
+        lines(926, 350, ["256 × 256, then", "upscaled to the", "image’s size;", "a 4th for prompts", "that are clear"]),
         arrow((845, 459), (872, 459)),
         text(926, 456, "3 scores", weight="bold"),
         lines(926, 475, ["predicted IoU"]),
@@ -232,7 +260,7 @@ def sam():
 
 
 # U-Net's levels from the top: the maps' sides on the way down and on the way up, pixels, and their channels.
-LEVELS = (
+LEVELS: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
     ((572, 570, 568), (392, 390, 388), 64),
     ((284, 282, 280), (200, 198, 196), 128),
     ((140, 138, 136), (104, 102, 100), 256),
@@ -246,7 +274,7 @@ THICK = {1: 4, 2: 4, 64: 9, 128: 13, 256: 17, 512: 21, 1024: 26}  # of a map, by
 CONVOLUTION, SKIP, POOL, UP, LAST = BLUE, "#7b8794", RED, GREEN, PURPLE
 
 
-def feature_map(x, level, channels, colour=BLUE, *, named=True):
+def feature_map(x: float, level: int, channels: int, colour: str = BLUE, *, named: bool = True) -> str:
     """Return a map as seen from its edge, around x: as thick as it has channels."""
     thick = THICK[channels]
     place = (x - thick / 2, TOPS[level], thick, HEIGHTS[level])
@@ -254,7 +282,7 @@ def feature_map(x, level, channels, colour=BLUE, *, named=True):
     return shape + (text(x, TOPS[level] - 6, str(channels), size=SMALL) if named else "")
 
 
-def row(x, level, channels, colour):
+def row(x: float, level: int, channels: Sequence[int], colour: str) -> list[str]:
     """Return the arrows from map to map of a row, whose first is around x; `channels` has those of every map."""
     y = TOPS[level] + HEIGHTS[level] / 2
     shapes = []
@@ -265,7 +293,7 @@ def row(x, level, channels, colour):
     return shapes
 
 
-def contracting(level):
+def contracting(level: int) -> list[str]:
     """Return a level on the way down, and the step to the next."""
     sides, _, channels = LEVELS[level]
     x, first = LEFT + 2 * APART * level, 1 if level == 0 else channels // 2
@@ -283,7 +311,7 @@ def contracting(level):
     return [*shapes, text(x + 2 * APART - 9, floor + 18, size, size=SMALL, colour=QUIET, anchor="end"), step]
 
 
-def expanding(level):
+def expanding(level: int) -> list[str]:
     """Return a level on the way up, the step from the one below, and the skip connection that reaches it."""
     _, sides, channels = LEVELS[level]
     x, thick = LEFT + 2 * APART * (2 * DEEPEST - level), THICK[channels]
@@ -303,7 +331,7 @@ def expanding(level):
     ]
 
 
-def unet():
+def unet() -> str:
     """Return the diagram of U-Net, with the numbers of its paper (arXiv 1505.04597, figure 1)."""
     end = LEFT + 2 * APART * (2 * DEEPEST + 1)  # of the expanding path
     legend = (
@@ -343,7 +371,7 @@ def unet():
     return drawing(1000, 664, "U-Net: a contracting path, an expanding path and skip connections", shapes)
 
 
-def main():
+def main() -> None:
     """Write both files."""
     (DOCS / "sam.svg").write_text(sam(), encoding="utf-8", newline="\n")
     (DOCS / "unet.svg").write_text(unet(), encoding="utf-8", newline="\n")

@@ -31,7 +31,7 @@ c.InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "dpi": 110, "pil_
 """
 
 
-def execute(path):
+def execute(path: Path) -> str:
     """Execute one notebook and return its new text; a RuntimeError says what is wrong with its outputs."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -54,10 +54,10 @@ def execute(path):
             errors = [output for output in cell.outputs if output.output_type == "error"]
             if not errors:
                 raise RuntimeError(f"{path.name}: this cell should have failed: {cell.source[:500]}")
-            for error in errors:  # the way to it leads through files of this computer
+            for error in errors:  # its traceback names files of this computer
                 error.traceback = [f"{error.ename}: {error.evalue}"]
         if cell.cell_type == "code":
-            # No kernel answers a saved widget: the picture in front of it stands in.
+            # A saved widget has no kernel: readers see the static picture in front of it.
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     text = nbformat.writes(notebook) + "\n"
     for folder in OF_THIS_COMPUTER:
@@ -70,7 +70,7 @@ def execute(path):
     return text
 
 
-def main():
+def main() -> None:
     """Execute what the command line names, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", type=Path, help="files (default: all in notebooks/)")

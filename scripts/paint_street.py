@@ -9,8 +9,8 @@ and rendered with Blender's Cycles:
 
     uv run paint_street.py --out OUT --samples 64 --scale 100
 
-OUT receives ``street.jpg`` (the picture), ``street_truth.npz`` (one boolean mask
-per name in ``ANCHORS`` plus ``tyre`` and ``hub``) and ``check.png`` (the picture
+OUT receives ``street.jpg`` (the image), ``street_ground_truth.npz`` (one boolean
+mask per name in ``ANCHORS`` plus ``tyre`` and ``hub``) and ``check.png`` (the picture
 with masks, boxes and points drawn over it).  The last thing printed is a table
 of the boxes wanted and the boxes got; the exit status is 1 when one of them is
 off by more than its tolerance, or when a click no longer lands on its object.
@@ -518,7 +518,7 @@ def ring_normals(ring: np.ndarray) -> np.ndarray:
     return np.stack([along[:, 1], -along[:, 0]], 1)
 
 
-def fill(shape: Polygon, rings: list[np.ndarray], step: tuple[float, float]):
+def triangulate(shape: Polygon, rings: list[np.ndarray], step: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Triangulate a polygon with its rings as constraints and a grid of inner points."""
     points = np.concatenate(rings)
     edges, first = [], 0
@@ -551,7 +551,7 @@ def add_panel(
     flat_part = shapely.geometry.polygon.orient(shape.buffer(-edge))
     loops = [flat_part.exterior, *flat_part.interiors]
     rings = [np.asarray(loop.segmentize(0.02).coords)[:-1] for loop in loops]
-    flat, triangles = fill(flat_part, rings, step)
+    flat, triangles = triangulate(flat_part, rings, step)
     vertices, faces = [surface.at(flat)], [triangles]
     count = len(flat)
     turns = [(math.sin(a), 1 - math.cos(a)) for a in np.linspace(0, math.pi / 2, 5)]
@@ -1660,7 +1660,7 @@ def render_indices(path: Path, scale: int) -> np.ndarray:
 
 
 # --------------------------------------------------------------------------
-# Truth, checks, output
+# Ground truth, checks, output
 # --------------------------------------------------------------------------
 
 
@@ -1758,7 +1758,7 @@ def main() -> int:
     """Paint the picture; the exit status says whether the anchors hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
-    parser.add_argument("--samples", type=int, default=64, help="most light paths per pixel")
+    parser.add_argument("--samples", type=int, default=64, help="maximum of light paths per pixel")
     parser.add_argument("--scale", type=int, default=100, help="size of the picture, in per cent")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -1767,7 +1767,7 @@ def main() -> int:
         picture = render_picture(Path(folder) / "picture.png", options.samples, options.scale)
         masks = ground_truth_masks(render_indices(Path(folder) / "index.exr", options.scale))
     save_jpeg(picture, options.out / "street.jpg")
-    np.savez_compressed(options.out / "street_truth.npz", **masks)
+    np.savez_compressed(options.out / "street_ground_truth.npz", **masks)
     draw_check(picture, masks, options.scale).save(options.out / "check.png")
     return 0 if report(masks, options.scale) else 1
 

@@ -29,7 +29,7 @@ def test_the_files_are_what_the_script_draws(name, script):
         assert element.text
 
 
-def test_the_numbers_of_sam_are_vit_b_s(script, random_vit_b):
+def test_the_numbers_of_sam_are_those_of_vit_b(script, random_vit_b):
     drawn = script["sam"]()
     counted = {
         name: sum(parameter.numel() for parameter in part.parameters()) for name, part in random_vit_b.named_children()

@@ -6,11 +6,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_nb import Prompt, click_curve, iou, load_ground_truth, load_image, segment_folder, synthetic_cells
-from sam_nb.clicks import innermost, next_click, with_click
-from sam_nb.masks import bounding_box
+from sam_nb import (
+    Prompt,
+    bounding_box,
+    click_curve,
+    innermost,
+    iou,
+    load_ground_truth,
+    load_image,
+    next_click,
+    segment_folder,
+    synthetic_cells,
+)
+from sam_nb.article import ARTICLE_PROMPTS
+from sam_nb.clicks import with_click
 
-WHEEL = (250, 370, 410, 510)
+FRONT_WHEEL = Prompt(box=(250, 370, 410, 510))
+_, REAR_WHEEL = ARTICLE_PROMPTS["second of three boxes"]
 
 # (notebook and exercise, prompt, what it is compared with, the IoU that the notebook asks for)
 SOLUTIONS = [
@@ -23,7 +35,7 @@ SOLUTIONS = [
         0.9,
     ),
     ("02.2", Prompt(points=[(352, 481), (300, 400), (380, 340)], labels=[1, 1, 0]), "front_wheel", 0.88),
-    ("03.1", Prompt(box=(830, 338, 966, 458)), "rear_wheel", 0.85),
+    ("03.1", REAR_WHEEL, "rear_wheel", 0.85),
     ("04.1", Prompt(box=(301, 401, 378, 482)), "hub", 0.8),
 ]
 
@@ -46,7 +58,7 @@ def test_better_than_the_simulated_user(lite):
 def test_every_wheel(lite):
     embedding = lite.encode(load_image("street"))
     ground_truth = load_ground_truth("street")
-    rear, front = lite.decode_batch(embedding, [Prompt(box=(830, 338, 966, 458)), Prompt(box=WHEEL)])
+    rear, front = lite.decode_batch(embedding, [REAR_WHEEL, FRONT_WHEEL])
     assert iou(rear.best | front.best, ground_truth["front_wheel"] | ground_truth["rear_wheel"]) > 0.8
 
 
@@ -65,16 +77,16 @@ def test_a_crop_of_your_own(lite):
 
 def test_a_prompt_file_in_which_nothing_fails(lite, tmp_path):
     """Exercise 2 of notebook 12."""
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     for name in ("street", "cat", "coffee"):
-        Image.fromarray(load_image(name)).save(tmp_path / "pictures" / f"{name}.jpg")
-    (tmp_path / "pictures" / "broken.jpg").write_bytes((tmp_path / "pictures" / "coffee.jpg").read_bytes()[:9000])
+        Image.fromarray(load_image(name)).save(tmp_path / "images" / f"{name}.jpg")
+    (tmp_path / "images" / "broken.jpg").write_bytes((tmp_path / "images" / "coffee.jpg").read_bytes()[:9000])
     mine = {"*": [{"name": "small window", "box": [720, 209, 772, 258]}]}
     solution = {"coffee.jpg": [{"name": "cup", "box": [172, 18, 409, 309]}], "cat.jpg": [], "broken.jpg": []}
-    for prompts, expected in ((mine, ["failed"] * 3 + ["done"]), (mine | solution, ["not asked"] * 2 + ["done"] * 2)):
+    for prompts, expected in ((mine, ["failed"] * 3 + ["done"]), (mine | solution, ["no prompts"] * 2 + ["done"] * 2)):
         (tmp_path / "mine.json").write_text(json.dumps(prompts), encoding="utf-8")
-        table = segment_folder(lite, tmp_path / "pictures", tmp_path / "mine.json", tmp_path / "mine", overwrite=True)
-        assert [row["status"].removesuffix(" before") for row in table] == expected
+        table = segment_folder(lite, tmp_path / "images", tmp_path / "mine.json", tmp_path / "mine", overwrite=True)
+        assert [row["status"].replace("unchanged", "done") for row in table] == expected
 
 
 def test_the_cell_that_a_click_does_worst_on(lite):

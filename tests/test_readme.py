@@ -1,4 +1,4 @@
-"""What the README says is true: its code runs, its commands exist, its links lead somewhere."""
+"""What the README and the pages beside it say is true: code runs, commands exist, links lead somewhere."""
 
 import os
 import re
@@ -7,34 +7,68 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
-from sam_nb import load_image
-from sam_nb.model.checkpoints import CHECKPOINTS
+import sam_nb
+from sam_nb import CHECKPOINTS, load_image
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name / "README.md" for name in ("benchmarks", "training")),
+]
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["click", "eight lines"])
+def read(path):
+    return path.read_text(encoding="utf-8")
+
+
+def anchors(page):
+    """Return the anchors of a page's headings as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", read(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short_and_in_order():
+    assert len(README.splitlines()) <= 180
+    order = ["docs/five_prompts.jpg", "**sam-nb** is", "## Two commands", "## Eight lines", "## Click to segment"]
+    order += ["## The notebooks", "## The models", "## Links", "## Licence"]
+    places = [README.index(words) for words in order]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["eight lines", "click"])
 def test_the_code_runs_as_pasted(code, tmp_path):
     assert len([line for line in code.splitlines() if line]) <= 8
-    Image.fromarray(load_image("cat")).save(tmp_path / "my_picture.jpg")
+    Image.fromarray(load_image("cat")).save(tmp_path / "my_image.jpg")
     environment = dict(os.environ, MPLBACKEND="Agg", SAM_NB_MODEL="lite")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
 
 
 def test_the_commands_exist():
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    commands = set(re.findall(r"make ([a-z]+)", README)) - {"of"}
-    assert {"lab", "test", "help", "check", "notebooks"} <= commands
+    makefile = read(ROOT / "Makefile")
+    text = README + read(ROOT / "CONTRIBUTING.md") + read(ROOT / ".github" / "workflows" / "test.yml")
+    commands = set(re.findall(r"(?:`|\n|run: )make ([a-z]+)", text))
+    assert {"lab", "test", "help", "check", "notebooks", "setup"} <= commands
     assert all(re.search(rf"^{command}:", makefile, re.MULTILINE) for command in commands), commands
 
 
-def test_the_links_lead_somewhere():
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    assert len(links) >= 8
-    assert all((ROOT / link).exists() for link in links), links
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_links_lead_somewhere(page):
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", read(page)) if "://" not in link]
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_pages_are_linked_with_each_other():
+    assert all(f"]({path.relative_to(ROOT).as_posix()})" in README for path in PAGES[1:])
+    assert all("](../README.md)" in read(path) for path in (ROOT / "docs").glob("*.md"))
 
 
 def test_every_notebook_is_listed():
@@ -45,4 +79,22 @@ def test_every_notebook_is_listed():
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
 def test_the_weights_are_those_of_the_table(name):
-    assert f"{name}, {CHECKPOINTS[name].size:,} bytes | {CHECKPOINTS[name].url} |" in README
+    assert f"{name}, {CHECKPOINTS[name].size:,} bytes | {CHECKPOINTS[name].url} |" in read(ROOT / "docs" / "faq.md")
+
+
+def test_every_public_name_has_a_row():
+    rows = re.findall(r"^\| `(\w+)` \|", read(ROOT / "docs" / "api.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(sam_nb.__all__)
+
+
+def test_the_citation_has_this_version():
+    citation = yaml.safe_load(read(ROOT / "CITATION.cff"))
+    assert (citation["title"].split(":")[0], citation["version"]) == ("sam-nb", sam_nb.__version__)
+
+
+def test_the_workflow_tries_what_is_promised():
+    jobs = yaml.safe_load(read(ROOT / ".github" / "workflows" / "test.yml"))["jobs"]
+    systems = {*jobs["make"]["strategy"]["matrix"]["os"], jobs["pip"]["runs-on"]}
+    assert {system.split("-")[0] for system in systems} == {"ubuntu", "macos", "windows"}
+    assert all(job["strategy"]["matrix"]["python"] == ["3.10", "3.x"] for job in jobs.values())
+    assert "secrets." not in str(jobs)
