@@ -29,10 +29,14 @@ _HOME = {
     "Sam": "model.sam",
     "Segment": "masks",
     "Session": "session",
+    "bounding_box": "masks",
     "click_curve": "clicks",
     "click_on": "clicks",
     "download": "model.checkpoints",
     "finetune": "learning.finetuning",
+    "fit_to_side": "model.sam",
+    "fuse_dense_prompt": "model.internals",
+    "innermost": "clicks",
     "iou": "masks",
     "iou_by_prompt": "learning.finetuning",
     "load_coco": "files.coco",
@@ -45,6 +49,7 @@ _HOME = {
     "load_yolo": "files.yolo",
     "next_click": "clicks",
     "overlay": "draw",
+    "predicted_iou": "model.internals",
     "save_coco": "files.coco",
     "save_cutout": "files.png",
     "save_label_map": "files.png",
@@ -65,7 +70,9 @@ _HOME = {
     "show_points": "figures",
     "show_row": "figures",
     "synthetic_cells": "learning.synthetic",
+    "token_attention": "model.internals",
     "train_unet": "learning.unet",
+    "upscale": "model.internals",
 }
 
 __all__ = list(_HOME)

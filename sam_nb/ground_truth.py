@@ -13,7 +13,7 @@ from sam_nb.rasterize import rasterize
 OUTLINES = Path(__file__).parent / "data" / "outlines.json"
 """Polygons drawn by hand, of the photographs among the samples."""
 
-_PAINTED = Path(__file__).parent / "data" / "street_truth.npz"
+_PAINTED = Path(__file__).parent / "data" / "street_ground_truth.npz"
 
 
 class OutlinedObject(TypedDict):
