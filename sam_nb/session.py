@@ -1,29 +1,37 @@
-"""One sitting of clicking: objects, what was asked about each, undo and redo, and the masks that follow from it.
+"""A session of clicking: objects, the prompts of each, undo and redo, and the masks decoded from them.
 
-There is no GUI here and no torch. A session keeps what the user did, step by step; masks are not part of it, they
-follow from the steps. So undo cannot leave a stale mask or stale logits behind, and the steps alone, written as JSON,
-give the same masks again.
+This module needs neither a GUI nor torch. A session keeps what the user did, step by step; the masks follow from the
+steps and are no state of their own. So undo leaves no stale mask and no stale logits behind, and the steps alone,
+written as JSON, give the same masks again.
 """
 
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from sam_nb.images import load_image
+import numpy as np
+import numpy.typing as npt
+
+from sam_nb.images import ImageLike, load_image
 from sam_nb.masks import Masks, Segment
-from sam_nb.palette import PALETTE
+from sam_nb.palette import PALETTE, Color
 from sam_nb.prompts import Prompt
 
-FORMAT = 1  # of the JSON; raised when a reader of this version could not read it
+if TYPE_CHECKING:
+    from sam_nb.model.sam import Sam
 
-MAX_CACHE_BYTES = 512 * 2**20  # of answers; older ones are asked for again when they are needed
+FORMAT = 1  # of the JSON; raised when this version could not read it
+
+MAX_CACHE_BYTES = 512 * 2**20  # of masks; older ones are decoded again when they are needed
 
 
 @dataclass(frozen=True)
 class Point:
-    """A click: pixel (x, y) of the original picture; label 1 on the object, 0 off it."""
+    """A click: pixel (x, y) of the original image; label 1 on the object, 0 off it."""
 
     x: float
     y: float
@@ -32,7 +40,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Box:
-    """A box around the object, pixels of the original picture; it takes the place of an earlier one."""
+    """A box around the object, pixels of the original image; it replaces an earlier one."""
 
     x0: float
     y0: float
@@ -42,9 +50,12 @@ class Box:
 
 @dataclass(frozen=True)
 class Choice:
-    """The user prefers this one of the masks that the last prompt got."""
+    """The user prefers this one of the masks that the last prompt gave."""
 
     index: int
+
+
+Step = Point | Box | Choice
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class PromptedObject:
     name : str
         Unique in the session.
     category : str
-        Its class, what COCO calls category.
+        The object's class, which COCO calls category.
     color : (int, int, int)
         RGB.
     steps : tuple of Point, Box or Choice
@@ -65,213 +76,232 @@ class PromptedObject:
 
     name: str
     category: str
-    color: tuple[int, int, int]
-    steps: tuple = ()
+    color: Color
+    steps: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the model said to the last step of an object.
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What the model decoded from the steps of an object.
 
     Attributes
     ----------
     prompt : sam_nb.Prompt
-        What the model was asked, all clicks together, with the logits that were fed back.
+        All clicks together and the box, with the logits that were fed back.
     masks : sam_nb.Masks
     index : int
-        Which of them holds: the best-scored one until the user chooses.
+        Of the mask in use: the highest-scoring one until the user chooses another.
     """
 
     prompt: Prompt
     masks: Masks
     index: int
 
-    @cached_property
-    def mask(self):
-        """The mask that holds, HxW bool."""
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """The mask in use, HxW bool."""
         return self.masks.mask(self.index)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Memory that the arrays take so far, bytes."""
-        kept = [self.prompt.mask_input, vars(self).get("mask")]
-        return self.masks.nbytes + sum(array.nbytes for array in kept if array is not None)
+        fed_back = self.prompt.mask_input
+        return self.masks.nbytes + (0 if fed_back is None else fed_back.nbytes)
 
 
 @dataclass(frozen=True)
 class _State:
-    objects: tuple
+    objects: tuple[PromptedObject, ...]
     selected: int
 
 
 class Session:
-    """Objects and what was asked about them, with undo and redo.
+    """Objects and their prompts, with undo and redo.
 
     Parameters
     ----------
     decode : callable
         Takes a `Prompt` and returns `Masks`: ``functools.partial(sam.decode, embedding)``.
     size : (int, int)
-        Height and width of the original picture, pixels.
+        Height and width of the original image, pixels.
     model : str
         Name of the model, for the JSON.
 
     Notes
     -----
-    A lone click gets three masks, and the best-scored of them holds until `choose` says otherwise. A further click is
-    asked together with all earlier ones and with the logits of the mask that holds, as in the SAM paper's training. A
-    box starts afresh: what was meant before it is not fed back. Only background clicks, without a box, ask nothing.
+    A lone click gives three masks, and the highest-scoring of them is in use until `choose` takes another. A further
+    click is decoded together with all earlier ones and with the logits of the mask in use, as in the SAM paper's
+    training (arXiv 2304.02643, appendix A). A box starts over: no earlier logits are fed back. Background clicks alone,
+    without a box, give no mask.
     """
 
-    def __init__(self, decode, size, model=""):
-        self.size = tuple(int(side) for side in size)
+    def __init__(self, decode: Callable[[Prompt], Masks], size: tuple[int, int], model: str = "") -> None:
+        height, width = size
+        self.size = int(height), int(width)
         self.model = model
-        self._answers = _Answers(decode)
-        self._listeners = []
+        self._cache = _DecodedCache(decode)
+        self._listeners: list[Callable[[], object]] = []
         self._state = _State((_fresh(()),), 0)
-        self._undone = []
-        self._done = []
+        self._undone: list[_State] = []
+        self._done: list[_State] = []
 
     @classmethod
-    def on(cls, sam, image):
-        """Return a session on a picture.
+    def on(cls, sam: "Sam", image: ImageLike) -> "Session":
+        """Return a session on an image, encoded here.
 
         Parameters
         ----------
         sam : sam_nb.Sam
-        image : HxWx3 numpy.ndarray of uint8, RGB
-            Or anything else that `load_image` takes.
-        """
-        image = load_image(image)
-        return cls(partial(sam.decode, sam.encode(image)), image.shape[:2], sam.name)
+        image : image-like
+            Anything that `load_image` takes.
 
-    def __repr__(self):
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            As `load_image`.
+        """
+        pixels = load_image(image)
+        height, width = pixels.shape[:2]
+        return cls(partial(sam.decode, sam.encode(pixels)), (height, width), sam.name)
+
+    def __repr__(self) -> str:
         objects = ", ".join(f"{item.name} ({len(item.steps)} steps)" for item in self.objects)
         return f"Session({self.size[1]}x{self.size[0]}, {self.model or 'no model'}: {objects})"
 
-    # What there is -------------------------------------------------------------------------------------------------
+    # Objects and masks -----------------------------------------------------------------------------------------------
 
     @property
-    def objects(self):
-        """All objects, a tuple of `PromptedObject`; the newest last, and never none."""
+    def objects(self) -> tuple[PromptedObject, ...]:
+        """All objects, the newest last; there is always at least one."""
         return self._state.objects
 
     @property
-    def selected(self):
-        """Index of the object that is being worked on."""
+    def selected(self) -> int:
+        """Index of the current object."""
         return self._state.selected
 
     @property
-    def current(self):
-        """The `PromptedObject` that is being worked on."""
+    def current(self) -> PromptedObject:
+        """The object to which the next step is added."""
         return self.objects[self.selected]
 
     @property
-    def points(self):
+    def points(self) -> list[Point]:
         """The current object's `Point`s, in order."""
         return [step for step in self.current.steps if isinstance(step, Point)]
 
     @property
-    def box(self):
+    def box(self) -> Box | None:
         """The current object's `Box`, or None."""
         return _box(self.current.steps)
 
-    def answer(self, item=None):
-        """Return the `Answer` about a `PromptedObject` (left out: the current one), or None if nothing was asked.
+    def decoded(self, item: PromptedObject | None = None) -> Decoded | None:
+        """Return what the model decodes from an object's steps, or None if they make no prompt.
 
-        Asks the model if it was not asked before; whatever the model raises is raised here, and the session stays as it
-        was. May be called from any thread.
+        Runs the model at the first call and keeps the result. If the model raises, so does this, and the session stays
+        as it was. May be called from any thread.
+
+        Parameters
+        ----------
+        item : PromptedObject, optional
+            Default: the current object.
         """
-        return self._answers.to((self.current if item is None else item).steps)
+        return self._cache.get((self.current if item is None else item).steps)
 
     @property
-    def prompt(self):
-        """What the model was asked about the current object, a `Prompt`, or None."""
-        answer = self.answer()
-        return answer and answer.prompt
+    def prompt(self) -> Prompt | None:
+        """The current object's prompt, with the logits that were fed back, or None."""
+        decoded = self.decoded()
+        return None if decoded is None else decoded.prompt
 
     @property
-    def masks(self):
-        """The model's answer about the current object, `Masks`, or None."""
-        answer = self.answer()
-        return answer and answer.masks
+    def masks(self) -> Masks | None:
+        """All masks of the current object's prompt, or None."""
+        decoded = self.decoded()
+        return None if decoded is None else decoded.masks
 
     @property
-    def mask(self):
-        """The current object's mask, HxW bool, or None."""
-        answer = self.answer()
-        return answer and answer.mask
+    def mask(self) -> npt.NDArray[np.bool_] | None:
+        """The current object's mask in use, HxW bool, or None."""
+        decoded = self.decoded()
+        return None if decoded is None else decoded.mask
 
-    def segments(self):
-        """Return the objects that have a mask, a list of `Segment`: what `save_coco`, `save_yolo` and the others take.
+    def segments(self) -> list[Segment]:
+        """Return the objects that have a mask, as `save_coco`, `save_yolo` and the others take them.
 
-        Asks the model about those that it was not asked about before.
+        Decodes those that are not decoded yet.
         """
-        answers = [(item, self.answer(item)) for item in self.objects]
+        decoded = [(item, self.decoded(item)) for item in self.objects]
         return [
-            Segment(answer.mask, item.name, item.category, float(answer.masks.scores[answer.index]))
-            for item, answer in answers
-            if answer is not None
+            Segment(one.mask, item.name, item.category, float(one.masks.scores[one.index]))
+            for item, one in decoded
+            if one is not None
         ]
 
-    # What the user does --------------------------------------------------------------------------------------------
+    # Steps -----------------------------------------------------------------------------------------------------------
 
-    def add_point(self, x, y, label=1):
-        """Click on the current object (label 1) or off it (label 0), at pixel (x, y) of the original picture.
+    def add_point(self, x: float, y: float, label: int = 1) -> None:
+        """Click on the current object (label 1) or off it (label 0), at pixel (x, y) of the original image.
 
         Raises
         ------
         ValueError
-            The point lies far outside the picture, or the label is neither 1 nor 0.
+            The point lies far outside the image, or the label is neither 1 nor 0.
         """
         Prompt(points=[(x, y)], labels=[label]).check_inside(*self.size)
         self._add(Point(float(x), float(y), int(label)))
 
-    def set_box(self, x0, y0, x1, y1):
-        """Draw a box around the current object, pixels of the original picture.
+    def set_box(self, x0: float, y0: float, x1: float, y1: float) -> None:
+        """Draw a box around the current object, pixels of the original image.
 
         Raises
         ------
         ValueError
-            The box is reversed, has no area or lies far outside the picture.
+            The box is reversed, has no area or lies far outside the image.
         """
         Prompt(box=(x0, y0, x1, y1)).check_inside(*self.size)
         self._add(Box(float(x0), float(y0), float(x1), float(y1)))
 
-    def choose(self, index):
-        """Let another one of the current answer's masks hold.
+    def choose(self, index: int) -> None:
+        """Take another one of the current object's masks in use.
 
         Raises
         ------
         ValueError
             There is no such mask.
         """
-        answer = self.answer()
-        count = 0 if answer is None else len(answer.masks)
-        if not 0 <= index < count:
-            raise ValueError(f"no mask {index}: the last prompt got {count or 'no'} mask{'' if count == 1 else 's'}")
-        if index != answer.index:
+        decoded = self.decoded()
+        count = 0 if decoded is None else len(decoded.masks)
+        if decoded is None or not 0 <= index < count:
+            raise ValueError(f"no mask {index}: the last prompt gave {count or 'no'} mask{'' if count == 1 else 's'}")
+        if index != decoded.index:
             self._add(Choice(int(index)))
 
-    def new_object(self):
-        """Go on to a new object; where nothing was asked about the current one yet, that is the new one."""
+    def new_object(self) -> None:
+        """Add an object and select it; a current object without steps is new already."""
         if self.current.steps:
             objects = (*self.objects, _fresh(self.objects))
             self._change(_State(objects, len(objects) - 1))
 
-    def select(self, index):
-        """Work on another object. This is no step that undo takes back."""
-        self._object(index)
-        self._state = replace(self._state, selected=index)
-        self._tell()
-
-    def rename(self, index, name=None, category=None):
-        """Give an object another name, another class, or both.
+    def select(self, index: int) -> None:
+        """Make another object the current one; undo does not take this back.
 
         Raises
         ------
         ValueError
-            The name is empty or another object's.
+            There is no such object.
+        """
+        self._object(index)
+        self._state = replace(self._state, selected=index)
+        self._notify()
+
+    def rename(self, index: int, name: str | None = None, category: str | None = None) -> None:
+        """Change an object's name, its class, or both.
+
+        Raises
+        ------
+        ValueError
+            There is no such object, the name or the class is empty, or another object has the name.
         """
         item = self._object(index)
         name = item.name if name is None else str(name).strip()
@@ -282,8 +312,14 @@ class Session:
             raise ValueError(f"the name {name!r} {reason}")
         self._replace(index, replace(item, name=name, category=category))
 
-    def delete(self, index=None):
-        """Remove an object, the current one if no index is given."""
+    def delete(self, index: int | None = None) -> None:
+        """Remove an object. Default: the current one.
+
+        Raises
+        ------
+        ValueError
+            There is no such object.
+        """
         index = self.selected if index is None else index
         self._object(index)
         objects = self.objects[:index] + self.objects[index + 1 :]
@@ -291,39 +327,39 @@ class Session:
         objects = objects or (_fresh(()),)
         self._change(_State(objects, min(selected, len(objects) - 1)))
 
-    def clear(self):
-        """Forget everything that was asked about the current object."""
+    def clear(self) -> None:
+        """Remove all steps of the current object."""
         if self.current.steps:
             self._replace(self.selected, replace(self.current, steps=()))
 
     @property
-    def can_undo(self):
-        """Whether there is a step to take back."""
+    def can_undo(self) -> bool:
+        """Whether there is a step to undo."""
         return bool(self._done)
 
     @property
-    def can_redo(self):
-        """Whether there is a step to do again."""
+    def can_redo(self) -> bool:
+        """Whether there is a step to redo."""
         return bool(self._undone)
 
-    def undo(self):
-        """Take the last step back; without one, do nothing."""
+    def undo(self) -> None:
+        """Undo the last step; without one, do nothing."""
         self._travel(self._done, self._undone)
 
-    def redo(self):
-        """Do the step again that was taken back last; without one, do nothing."""
+    def redo(self) -> None:
+        """Redo the step that was undone last; without one, do nothing."""
         self._travel(self._undone, self._done)
 
-    def on_change(self, listener):
-        """Have `listener()` called after every change."""
+    def on_change(self, listener: Callable[[], object]) -> None:
+        """Call `listener()` after every change."""
         self._listeners.append(listener)
 
-    # Files -------------------------------------------------------------------------------------------------------
+    # Files -----------------------------------------------------------------------------------------------------------
 
-    def to_json(self):
-        """Return objects and steps as JSON text, from which `load_json` makes the same masks again.
+    def to_json(self) -> str:
+        """Return objects and steps as JSON text, from which `load_json` restores the same masks.
 
-        What can be undone is not written.
+        The undo history is not written.
         """
         height, width = self.size
         objects = [
@@ -335,88 +371,93 @@ class Session:
             }
             for item in self.objects
         ]
-        picture = {"width": width, "height": height}
-        about = {"sam_nb_session": FORMAT, "model": self.model, "picture": picture, "selected": self.selected}
-        return json.dumps(about | {"objects": objects}, indent=1, ensure_ascii=False)
+        record = {
+            "sam_nb_session": FORMAT,
+            "model": self.model,
+            "image": {"width": width, "height": height},
+            "selected": self.selected,
+            "objects": objects,
+        }
+        return json.dumps(record, indent=1, ensure_ascii=False)
 
-    def load_json(self, text):
-        """Take over the objects and steps that `to_json` wrote; undo brings back what was there before.
+    def load_json(self, text: str) -> None:
+        """Replace all objects by those that `to_json` wrote; undo restores what was there before.
 
         The same model gives the same masks, another model gives its own.
 
         Raises
         ------
         ValueError
-            The text is no such JSON, or belongs to a picture of another size.
+            The text is not such JSON, is damaged, or is about an image of another size.
         """
         self._change(_read(text, self.size))
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _object(self, index):
+    def _object(self, index: int) -> PromptedObject:
         if not 0 <= index < len(self.objects):
             raise ValueError(f"no object {index}: there are {len(self.objects)}, counted from 0")
         return self.objects[index]
 
-    def _add(self, step):
+    def _add(self, step: Step) -> None:
         self._replace(self.selected, replace(self.current, steps=(*self.current.steps, step)))
 
-    def _replace(self, index, item):
+    def _replace(self, index: int, item: PromptedObject) -> None:
         objects = (*self.objects[:index], item, *self.objects[index + 1 :])
         self._change(replace(self._state, objects=objects))
 
-    def _change(self, state):
+    def _change(self, state: _State) -> None:
         if state != self._state:
             self._done.append(self._state)
             self._undone.clear()
             self._state = state
-            self._tell()
+            self._notify()
 
-    def _travel(self, origin, target):
+    def _travel(self, origin: list[_State], target: list[_State]) -> None:
         if origin:
             target.append(self._state)
             self._state = origin.pop()
-            self._tell()
+            self._notify()
 
-    def _tell(self):
+    def _notify(self) -> None:
         for listener in self._listeners:
             listener()
 
 
-class _Answers:
-    """The model's answers by the steps that led to them; the least recently used are forgotten."""
+class _DecodedCache:
+    """What the model decoded, by the steps that led to it; the least recently used go first."""
 
-    def __init__(self, decode):
+    def __init__(self, decode: Callable[[Prompt], Masks]) -> None:
         self._decode = decode
-        self._kept = OrderedDict()
-        self._lock = threading.RLock()
+        self._kept: OrderedDict[tuple[Step, ...], Decoded | None] = OrderedDict()
+        self._lock = threading.RLock()  # held while decoding: a second thread waits for the same masks
 
-    def to(self, steps):
-        """Return the `Answer` to a tuple of steps, or None if they ask nothing."""
+    def get(self, steps: tuple[Step, ...]) -> Decoded | None:
+        """Return what the model decodes from steps, or None if they make no prompt."""
         if not steps:
             return None
         with self._lock:
             if steps in self._kept:
                 self._kept.move_to_end(steps)
                 return self._kept[steps]
-            answer = self._ask(steps)
-            self._kept[steps] = answer
-            self._forget()
-            return answer
+            decoded = self._from_steps(steps)
+            self._kept[steps] = decoded
+            self._evict()
+            return decoded
 
-    def _ask(self, steps):
+    def _from_steps(self, steps: tuple[Step, ...]) -> Decoded | None:
         *_, last = steps
         if isinstance(last, Choice):
-            before = self.to(steps[:-1])
+            before = self.get(steps[:-1])
             if before is None or last.index >= len(before.masks):
                 count = 0 if before is None else len(before.masks)
-                raise ValueError(f"this session chooses mask {last.index} of {count}: count from 0; it is damaged")
+                raise ValueError(f"a damaged session: it chooses mask {last.index} of {count}, counted from 0")
             return replace(before, index=last.index)
         points = [step for step in steps if isinstance(step, Point)]
         box = _box(steps)
         if box is None and not any(point.label for point in points):
             return None
-        before = self.to(steps[:-1]) if isinstance(last, Point) else None
+        before = self.get(steps[:-1]) if isinstance(last, Point) else None
         prompt = Prompt(
             points=[(point.x, point.y) for point in points] or None,
             labels=[point.label for point in points] or None,
@@ -424,30 +465,30 @@ class _Answers:
             mask_input=None if before is None else before.masks.logits[before.index],
         )
         masks = self._decode(prompt)
-        return Answer(prompt, masks, masks.best_index)
+        return Decoded(prompt, masks, masks.best_index)
 
-    def _forget(self):
+    def _evict(self) -> None:
         total = 0
-        *older, (_, newest) = self._kept.items()
-        for steps, answer in [(None, newest), *reversed(older)]:
-            total += 0 if answer is None else answer.nbytes
-            if total > MAX_CACHE_BYTES and steps is not None:
+        newest, *older = reversed(self._kept.items())
+        for steps, decoded in [newest, *older]:
+            total += 0 if decoded is None else decoded.nbytes
+            if total > MAX_CACHE_BYTES and steps != newest[0]:
                 del self._kept[steps]
 
 
-def _box(steps):
+def _box(steps: tuple[Step, ...]) -> Box | None:
     return next((step for step in reversed(steps) if isinstance(step, Box)), None)
 
 
-def _fresh(objects):
-    """Return an object without steps, with a name that no other has and the colour that is used least."""
+def _fresh(objects: tuple[PromptedObject, ...]) -> PromptedObject:
+    """Return an object without steps, with a name of its own and the colour that is used least."""
     names = {item.name for item in objects}
     number = next(n for n in range(len(objects) + 1, 2 * len(objects) + 2) if f"object {n}" not in names)
     used = [item.color for item in objects]
     return PromptedObject(f"object {number}", "object", min(PALETTE, key=used.count))
 
 
-def _step_record(step):
+def _step_record(step: Step) -> dict[str, object]:
     if isinstance(step, Point):
         return {"point": [step.x, step.y], "label": step.label}
     if isinstance(step, Box):
@@ -455,18 +496,18 @@ def _step_record(step):
     return {"choose": step.index}
 
 
-def _read(text, size):
+def _read(text: str, size: tuple[int, int]) -> _State:
     """Return the `_State` that JSON text describes, checked."""
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"this is not JSON: {error}") from error
+        raise ValueError(f"not JSON: {error}") from error
     if not isinstance(record, dict) or "sam_nb_session" not in record:
-        raise ValueError('this is no session: expected a JSON object with the field "sam_nb_session"')
+        raise ValueError('not a session: expected a JSON object with the field "sam_nb_session"')
     if record["sam_nb_session"] != FORMAT:
         raise ValueError(f"a session of format {record['sam_nb_session']}: this version of sam_nb reads {FORMAT}")
     try:
-        height, width = record["picture"]["height"], record["picture"]["width"]
+        height, width = record["image"]["height"], record["image"]["width"]
         objects = tuple(
             PromptedObject(
                 str(item["name"]),
@@ -478,25 +519,26 @@ def _read(text, size):
         )
         selected = int(record["selected"])
     except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"this session is damaged: {type(error).__name__}: {error}") from error
+        raise ValueError(f"a damaged session: {type(error).__name__}: {error}") from error
     if (height, width) != size:
         raise ValueError(
-            f"this session belongs to a picture of {width}x{height}, and this one has {size[1]}x{size[0]}: coordinates "
-            "would mean other places"
+            f"a session about an image of {width}x{height}, but this image has {size[1]}x{size[0]}: the coordinates "
+            "would mean other pixels"
         )
     if len({item.name for item in objects}) < len(objects) or not 0 <= selected < len(objects):
-        raise ValueError("this session is damaged: names must differ, and the selected object must exist")
+        raise ValueError("a damaged session: names must differ, and the selected object must exist")
     return _State(objects, selected)
 
 
-def _color(values):
-    color = tuple(int(value) for value in values)
+def _color(values: Any) -> Color:
+    color = [int(value) for value in values]
     if len(color) != 3 or not all(0 <= value <= 255 for value in color):
-        raise ValueError(f"this session is damaged: expected a colour of three numbers from 0 to 255, got {values!r}")
-    return color
+        raise ValueError(f"a damaged session: expected a colour of three numbers from 0 to 255, got {values!r}")
+    red, green, blue = color
+    return red, green, blue
 
 
-def _step(record, size):
+def _step(record: dict[str, Any], size: tuple[int, int]) -> Step:
     if "point" in record:
         (x, y), label = record["point"], record["label"]
         Prompt(points=[(x, y)], labels=[label]).check_inside(*size)
@@ -506,5 +548,5 @@ def _step(record, size):
         return Box(*map(float, record["box"]))
     index = record["choose"]
     if not isinstance(index, int) or not 0 <= index < 3:
-        raise ValueError(f"this session is damaged: expected the number of a mask, 0 to 2, got {index!r}")
+        raise ValueError(f"a damaged session: expected the index of a mask, 0 to 2, got {index!r}")
     return Choice(index)

@@ -1,6 +1,8 @@
-"""The session by property: whatever is done, undo and redo lead back and forth, and the JSON gives the same masks."""
+"""The session by property: undo and redo reverse each other, and the JSON gives the same masks."""
 
 import json
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from sam_nb import Masks, Prompt, load_image, session
+from sam_nb.article import ARTICLE_PROMPTS
 from sam_nb.session import Choice, Session
 
 HEIGHT, WIDTH = 48, 64
@@ -17,10 +20,13 @@ class Disc:
     """A model whose masks are discs around the points and whose logits tell how often they were fed back."""
 
     def __init__(self):
-        self.asked = []
+        self.prompts = []
+        self.fails = False
 
     def __call__(self, prompt):
-        self.asked.append(prompt)
+        self.prompts.append(prompt)
+        if self.fails:
+            raise RuntimeError("out of memory")
         ys, xs = np.mgrid[:HEIGHT, :WIDTH]
         lone = prompt.box is None and prompt.mask_input is None and len(prompt.points) == 1
         places = [] if prompt.points is None else prompt.points[prompt.labels == 1]
@@ -50,7 +56,7 @@ def sitting(model):
 
 
 def act_at_random(sitting, rng):
-    """Do something that a user could do."""
+    """Do one thing that a user can do."""
     x, y = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)
     kind = rng.integers(11)
     if kind < 4:
@@ -72,8 +78,8 @@ def act_at_random(sitting, rng):
 
 
 def all_masks(sitting):
-    answers = [sitting.answer(item) for item in sitting.objects]
-    return [None if answer is None else answer.mask for answer in answers]
+    decoded = [sitting.decoded(item) for item in sitting.objects]
+    return [None if one is None else one.mask for one in decoded]
 
 
 def assert_same_masks(first, second):
@@ -86,7 +92,7 @@ def test_segments_are_the_objects_that_have_a_mask(sitting):
     sitting.add_point(20, 10)
     sitting.choose(2)
     sitting.new_object()
-    sitting.add_point(5, 5, 0)  # asks nothing
+    sitting.add_point(5, 5, 0)  # no prompt yet
     sitting.new_object()
     sitting.set_box(30, 20, 50, 40)
     sitting.rename(2, "door", "part")
@@ -99,7 +105,7 @@ def test_segments_are_the_objects_that_have_a_mask(sitting):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_undo_all_and_redo_all_lead_back(sitting, seed):
+def test_undoing_all_and_redoing_all_restores_everything(sitting, seed):
     rng = np.random.default_rng(seed)
     start = (sitting.objects, sitting.selected)
     for _ in range(rng.integers(1, 40)):
@@ -128,7 +134,7 @@ def test_replay_gives_the_same_masks(sitting, seed):
     assert (again.objects, again.selected) == (sitting.objects, sitting.selected)
     assert_same_masks(all_masks(again), all_masks(sitting))
     again.undo()
-    assert again.objects[0].steps == ()  # loading was one step, and it can be taken back
+    assert again.objects[0].steps == ()  # loading is one step, which undo takes back
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -145,9 +151,9 @@ def test_every_step_of_undo_gives_the_mask_of_then(sitting, seed):
         assert_same_masks(all_masks(sitting), expected)
 
 
-def test_a_lone_click_takes_the_best_scored_of_three(sitting):
+def test_a_lone_click_takes_the_highest_scoring_of_three(sitting):
     sitting.add_point(30, 20)
-    assert sitting.answer().index == 1
+    assert sitting.decoded().index == 1
     np.testing.assert_array_equal(sitting.mask, sitting.masks.bits[1])
 
 
@@ -156,86 +162,84 @@ def test_further_clicks_feed_the_logits_of_the_chosen_mask_back(sitting, model):
     sitting.choose(2)
     sitting.add_point(40, 20)
     assert sitting.mask is not None
-    assert model.asked[-1].mask_input.max() == np.float32(2.3)
-    assert model.asked[-1].points.tolist() == [[30, 20], [40, 20]]
+    assert model.prompts[-1].mask_input.max() == np.float32(2.3)
+    assert model.prompts[-1].points.tolist() == [[30, 20], [40, 20]]
 
 
-def test_a_box_starts_afresh_and_replaces_the_box_before(sitting, model):
+def test_a_box_starts_over_and_replaces_the_box_before(sitting, model):
     sitting.add_point(30, 20)
     sitting.set_box(5, 6, 20, 22)
     sitting.set_box(7, 8, 21, 23)
     assert sitting.mask is not None
-    assert model.asked[-1].mask_input is None
-    assert model.asked[-1].box.tolist() == [7, 8, 21, 23]
-    assert model.asked[-1].points.tolist() == [[30, 20]]
+    assert model.prompts[-1].mask_input is None
+    assert model.prompts[-1].box.tolist() == [7, 8, 21, 23]
+    assert model.prompts[-1].points.tolist() == [[30, 20]]
 
 
 def test_nothing_is_fed_back_after_a_new_object_a_clear_or_an_undo(sitting, model):
-    def asked_for_a_click():
+    def prompt_of_a_click():
         sitting.add_point(30, 20)
         assert sitting.mask is not None
-        return model.asked[-1]
+        return model.prompts[-1]
 
-    asked_for_a_click()
+    prompt_of_a_click()
     sitting.clear()
     sitting.add_point(31, 21)
     assert sitting.mask is not None
-    assert model.asked[-1].mask_input is None
+    assert model.prompts[-1].mask_input is None
     sitting.new_object()
-    assert asked_for_a_click().mask_input is None
+    assert prompt_of_a_click().mask_input is None
     sitting.undo()
     sitting.add_point(33, 23)
     assert sitting.mask is not None
-    assert model.asked[-1].mask_input is None
+    assert model.prompts[-1].mask_input is None
 
 
-def test_only_background_clicks_ask_nothing(sitting, model):
+def test_background_clicks_alone_are_no_prompt(sitting, model):
     sitting.add_point(30, 20, 0)
     assert sitting.mask is None
-    assert not model.asked
+    assert not model.prompts
     sitting.add_point(35, 20)
     assert sitting.mask is not None
-    assert model.asked[-1].labels.tolist() == [0, 1]
+    assert model.prompts[-1].labels.tolist() == [0, 1]
 
 
-def test_what_was_asked_is_not_asked_again(sitting, model):
+def test_a_prompt_is_decoded_once(sitting, model):
     sitting.add_point(30, 20)
     for _ in range(3):
         assert sitting.mask is not None
     sitting.add_point(35, 20)
     sitting.undo()
     assert sitting.mask is not None
-    assert len(model.asked) == 1
+    assert len(model.prompts) == 1
 
 
-def test_old_answers_are_forgotten_and_come_back_when_needed(sitting, model, monkeypatch):
+def test_old_masks_are_evicted_and_decoded_again_when_needed(sitting, model, monkeypatch):
     monkeypatch.setattr(session, "MAX_CACHE_BYTES", 4 * HEIGHT * WIDTH)
     masks = []
     for x in range(8):
         sitting.add_point(5 + 6 * x, 20)
         masks.append(sitting.mask)
-    assert len(model.asked) == 8
+    assert len(model.prompts) == 8
     for expected in reversed(masks):
         np.testing.assert_array_equal(sitting.mask, expected)
         sitting.undo()
-    assert len(model.asked) > 8
-    assert len(sitting._answers._kept) < 8
+    assert len(model.prompts) > 8
 
 
-def test_an_error_of_the_model_leaves_the_session_as_it_was(sitting):
-    def broken(prompt):
-        raise RuntimeError("out of memory")
-
-    sitting._answers._decode = broken
+def test_an_error_of_the_model_leaves_the_session_as_it_was(sitting, model):
+    model.fails = True
     sitting.add_point(30, 20)
     with pytest.raises(RuntimeError, match="out of memory"):
         sitting.mask  # noqa: B018
     assert len(sitting.points) == 1
+    model.fails = False
+    assert sitting.mask is not None
     sitting.undo()
     assert sitting.mask is None
 
 
-def test_a_new_step_after_an_undo_ends_what_could_be_redone(sitting):
+def test_a_new_step_after_an_undo_ends_redo(sitting):
     sitting.add_point(30, 20)
     sitting.undo()
     sitting.add_point(10, 20)
@@ -244,14 +248,14 @@ def test_a_new_step_after_an_undo_ends_what_could_be_redone(sitting):
     assert sitting.points[0].x == 10
 
 
-def test_what_changes_nothing_is_no_step(sitting):
+def test_a_call_that_changes_nothing_is_no_step(sitting):
     sitting.clear()
     sitting.new_object()
     sitting.rename(0, "object 1", "object")
     assert not sitting.can_undo
 
 
-def test_deleting_another_object_keeps_the_one_being_worked_on(sitting):
+def test_deleting_another_object_keeps_the_current_one(sitting):
     for x in range(3):
         sitting.add_point(10 + x, 20)
         sitting.new_object()
@@ -262,7 +266,7 @@ def test_deleting_another_object_keeps_the_one_being_worked_on(sitting):
     assert sitting.points[0].x == 12
 
 
-def test_listeners_hear_of_every_change(sitting):
+def test_listeners_are_called_after_every_change(sitting):
     heard = []
     sitting.on_change(lambda: heard.append(len(sitting.points)))
     sitting.add_point(30, 20)
@@ -298,16 +302,16 @@ def test_names_stay_different(sitting):
         sitting.rename(1, "  ")
 
 
-def test_mistakes_are_told_and_change_nothing(sitting):
+def test_an_invalid_step_is_refused_and_changes_nothing(sitting):
     sitting.add_point(30, 20)
     objects = sitting.objects
-    with pytest.raises(ValueError, match="far outside the picture"):
+    with pytest.raises(ValueError, match="far outside the image"):
         sitting.add_point(500, 20)
     with pytest.raises(ValueError, match="labels: expected 1"):
         sitting.add_point(30, 20, 2)
     with pytest.raises(ValueError, match="reversed"):
         sitting.set_box(20, 20, 10, 30)
-    with pytest.raises(ValueError, match="no mask 3: the last prompt got 3 masks"):
+    with pytest.raises(ValueError, match="no mask 3: the last prompt gave 3 masks"):
         sitting.choose(3)
     with pytest.raises(ValueError, match="no object 1: there are 1"):
         sitting.select(1)
@@ -317,11 +321,12 @@ def test_mistakes_are_told_and_change_nothing(sitting):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda record: record.pop("objects"), "damaged: KeyError"),
+        (lambda record: record.pop("objects"), "a damaged session: KeyError"),
         (lambda record: record.update(sam_nb_session=99), "format 99"),
-        (lambda record: record["picture"].update(width=65), "a picture of 65x48, and this one has 64x48"),
+        (lambda record: record["image"].update(width=65), "an image of 65x48, but this image has 64x48"),
+        (lambda record: record.pop("image"), "damaged session: KeyError: 'image'"),
         (lambda record: record.update(selected=7), "selected object must exist"),
-        (lambda record: record["objects"][0]["steps"].append({"choose": 9}), "number of a mask"),
+        (lambda record: record["objects"][0]["steps"].append({"choose": 9}), "index of a mask"),
         (lambda record: record["objects"][0]["steps"].append({"point": [900, 1], "label": 1}), "far outside"),
         (lambda record: record["objects"][0].update(color=[1, 2]), "three numbers"),
     ],
@@ -336,11 +341,11 @@ def test_a_damaged_session_is_refused_whole(sitting, change, message):
     assert not fresh.current.steps
     with pytest.raises(ValueError, match="not JSON"):
         fresh.load_json("{")
-    with pytest.raises(ValueError, match="no session"):
+    with pytest.raises(ValueError, match="not a session"):
         fresh.load_json('{"points": [[1, 2]]}')
 
 
-def test_a_choice_of_a_mask_that_is_not_there(sitting):
+def test_a_choice_of_an_absent_mask_is_refused(sitting):
     sitting.set_box(5, 5, 20, 20)
     record = json.loads(sitting.to_json())
     record["objects"][0]["steps"].append({"choose": 2})
@@ -350,24 +355,43 @@ def test_a_choice_of_a_mask_that_is_not_there(sitting):
         sitting.mask  # noqa: B018
 
 
-def test_threads_share_one_answer(sitting, model):
+def test_threads_share_one_decode(sitting, model):
     sitting.add_point(30, 20)
-    threads = [threading.Thread(target=sitting.answer) for _ in range(8)]
+    threads = [threading.Thread(target=sitting.decoded) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(model.asked) == 1
+    assert len(model.prompts) == 1
 
 
 def test_with_the_embedded_model(lite):
     image = load_image("street")
-    sitting = Session.on(lite, image)
-    sitting.add_point(500, 375)
+    sitting = Session.on(lite, "street")
+    first, second = ARTICLE_PROMPTS["two points"][1].points
+    sitting.add_point(*first)
     embedding = lite.encode(image)
-    np.testing.assert_array_equal(sitting.masks.bits, lite.decode(embedding, Prompt(points=[(500, 375)])).bits)
-    sitting.add_point(184, 359)
+    np.testing.assert_array_equal(sitting.masks.bits, lite.decode(embedding, Prompt(points=[first])).bits)
+    sitting.add_point(*second)
     again = Session(partial(lite.decode, embedding), image.shape[:2], lite.name)
     again.load_json(sitting.to_json())
     np.testing.assert_array_equal(again.mask, sitting.mask)
     assert json.loads(sitting.to_json())["model"] == "lite"
+    assert json.loads(sitting.to_json())["image"] == {"width": image.shape[1], "height": image.shape[0]}
+
+
+HEAVY = ("torch", "torchvision", "segment_anything", "scipy", "pycocotools", "cv2", "skimage", "matplotlib")
+GUI = ("ipywidgets", "ipycanvas", "anywidget", "IPython")
+
+
+def test_the_session_loads_neither_torch_nor_gui():
+    code = "import sys, sam_nb.session; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"numpy", "sam_nb"} <= loaded
+    assert not loaded & {*HEAVY, *GUI}
+
+
+def test_a_session_has_at_most_25_methods():
+    methods = [value for value in vars(Session).values() if callable(value) or isinstance(value, classmethod)]
+    assert len(methods) <= 25
