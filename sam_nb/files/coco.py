@@ -1,100 +1,107 @@
-"""Masks in the forms that other programs read, and back: PNG, COCO, YOLO, LabelMe. Bytes and text, no files.
+"""Masks of one image as COCO JSON, the format of most detection and segmentation tools.
 
-PNG and COCO's run lengths are exact. Polygons are, too, for the programs that fill them as their format means it
-(tests/test_formats.py reads them with those); a tolerance makes them shorter and less exact.
+Source: https://cocodataset.org/#format-data. One file holds::
+
+    {"info": {"description": "masks by vit_b"},
+     "images": [{"id": 1, "file_name": "street.jpg", "height": 534, "width": 800}],
+     "categories": [{"id": 1, "name": "car"}],
+     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": {"size": [534, 800], "counts": "..."},
+                      "area": 1200, "bbox": [x, y, width, height], "iscrowd": 0, "name": "front wheel", "score": 0.93}]}
+
+``segmentation`` is a run-length encoding (RLE), which is exact, or a list of polygons ``[x0, y0, x1, y1, ...]``, one
+for each connected component, which pycocotools rasterizes to exactly the same mask. ``name`` and ``score`` (predicted
+IoU) are additions; readers ignore them.
 """
 
-import io
-import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pycocotools.mask
-from PIL import Image
 
-from sam_nb.files.polygons import in_one, polygons
-from sam_nb.masks import Segment, as_mask, bounding_box
-from sam_nb.palette import PALETTE
-from sam_nb.rasterize import rasterize
-
-# Where in its pixel a point lies that stands for the pixel: readers that round and readers that cut off both get it.
-WITHIN = 0.25
+from sam_nb.files.polygons import segment_polygons
+from sam_nb.files.records import category_names, checked_mask, decode_json, encode_json
+from sam_nb.masks import Segment, bounding_box
+from sam_nb.storage import write_bytes
 
 
-def encode_mask(mask):
-    """Return a mask, HxW bool, as the bytes of a PNG: 255 inside, 0 outside."""
-    return _png(Image.fromarray(as_mask(mask).astype(np.uint8) * 255))
+def save_coco(
+    segments: Sequence[Segment],
+    size: tuple[int, int],
+    path: str | Path,
+    *,
+    file_name: str = "image",
+    model: str = "",
+    as_polygons: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write masks as COCO JSON.
 
-
-def decode_mask(content):
-    """Return the mask, HxW bool, of a picture's bytes: True where it is not black or, if it has alpha, not transparent.
-
-    Raises
-    ------
-    ValueError
-        This is no picture.
-    """
-    picture = _opened(content)
-    if picture.has_transparency_data:
-        return np.asarray(picture.convert("RGBA"))[..., 3] > 0
-    return np.asarray(picture.convert("L")) > 0
-
-
-def encode_cutout(image, mask):
-    """Return the object alone as the bytes of a PNG: HxWx3 uint8 RGB where the mask, HxW bool, is; else transparent."""
-    mask = as_mask(mask)
-    if mask.shape != image.shape[:2]:
-        raise ValueError(f"the picture has {image.shape[:2]} (height, width) and the mask {mask.shape}")
-    # Colours under transparent pixels would come back in programs that drop the alpha: they are black instead.
-    return _png(Image.fromarray(np.dstack([image * mask[..., None], mask.astype(np.uint8) * 255])))
-
-
-def encode_label_map(segments, size):
-    """Return the bytes of a PNG of objects' numbers; arguments as in `sam_nb.files.results.save_label_map`."""
-    if len(segments) > 255:
-        raise ValueError(
-            f"8 bits tell 255 objects apart, and these are {len(segments)}: save them in parts, or as COCO"
-        )
-    numbers = np.zeros(size, np.uint8)
-    for number, segment in enumerate(segments, start=1):
-        numbers[_checked(segment, size)] = number
-    picture = Image.frombytes("P", size[::-1], numbers.tobytes())
-    # Other programs show the palette's colours and keep the numbers.
-    picture.putpalette([0, 0, 0, *np.resize(PALETTE, 3 * 255).tolist()])
-    return _png(picture)
-
-
-def decode_label_map(content):
-    """Return the numbers of the objects, HxW uint8, from the bytes of such a PNG.
+    Parameters
+    ----------
+    segments : sequence of Segment
+    size : (int, int)
+        Height and width of the image.
+    path : str or pathlib.Path
+    file_name : str
+        The image's file name, for the JSON.
+    model : str
+        The name of the model that made the masks, for the JSON.
+    as_polygons : bool
+        Whether to write polygons, which some programs insist on. Default: run-length encoding.
+    overwrite : bool
+        Whether to replace an existing file.
 
     Raises
     ------
+    FileExistsError
+        The file exists, and `overwrite` is false.
     ValueError
-        This is no picture, or one of colours and not of numbers.
+        A mask has another size than the image, or an empty mask should become a polygon.
     """
-    picture = _opened(content)
-    if picture.mode not in ("P", "L"):
-        raise ValueError(f"expected a picture of numbers (8 bits, one channel), got one of {picture.mode}")
-    return np.array(picture)
+    content = encode_coco(segments, size, file_name=file_name, model=model, as_polygons=as_polygons)
+    write_bytes(path, content, overwrite=overwrite)
 
 
-def encode_coco(segments, size, picture, model, as_polygons=False):
-    """Return the bytes of a COCO JSON; arguments as in `sam_nb.files.results.save_coco`."""
+def load_coco(path: str | Path) -> list[Segment]:
+    """Return the segments of a COCO JSON file of one image, by this package or another program.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        Not COCO JSON, or COCO JSON of several images.
+    """
+    return decode_coco(Path(path).expanduser().read_bytes())
+
+
+def encode_coco(
+    segments: Sequence[Segment],
+    size: tuple[int, int],
+    *,
+    file_name: str = "image",
+    model: str = "",
+    as_polygons: bool = False,
+) -> bytes:
+    """Return the bytes of a COCO JSON file; see `save_coco`."""
     height, width = size
-    categories = _categories(segments)
+    categories = category_names(segments)
     annotations = []
     for number, segment in enumerate(segments, start=1):
-        mask = _checked(segment, size)
+        mask = checked_mask(segment, size)
         x0, y0, x1, y1 = (int(side) for side in bounding_box(mask))
-        if as_polygons:
-            form = [points.ravel().tolist() for points in _outlines(segment, finer=2)]
-        else:
-            runs = pycocotools.mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-            form = {"size": [height, width], "counts": runs["counts"].decode("ascii")}
         annotation = {
             "id": number,
             "image_id": 1,
             "category_id": 1 + categories.index(segment.category),
-            "segmentation": form,
+            "segmentation": _encode_polygons(segment) if as_polygons else _encode_rle(mask),
             "area": int(np.count_nonzero(mask)),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "iscrowd": 0,
@@ -103,169 +110,79 @@ def encode_coco(segments, size, picture, model, as_polygons=False):
         annotations.append(annotation | ({} if segment.score is None else {"score": float(segment.score)}))
     record = {
         "info": {"description": f"masks by {model}" if model else "masks"},
-        "images": [{"id": 1, "file_name": picture, "height": height, "width": width}],
+        "images": [{"id": 1, "file_name": file_name, "height": height, "width": width}],
         "categories": [{"id": number, "name": name} for number, name in enumerate(categories, start=1)],
         "annotations": annotations,
     }
-    return _json(record)
+    return encode_json(record)
 
 
-def coco_segments(content):
-    """Return the segments of a COCO JSON about one picture, a list of `Segment`.
-
-    Parameters
-    ----------
-    content : bytes
-
-    Raises
-    ------
-    ValueError
-        This is no COCO JSON, or one about several pictures.
-    """
-    record = _read_json(content, "COCO JSON", ("images", "annotations", "categories"))
+def decode_coco(content: bytes) -> list[Segment]:
+    """Return the segments that the bytes of a COCO JSON file hold; see `load_coco`."""
+    record = decode_json(content, "COCO JSON", ("images", "annotations", "categories"))
     if len(record["images"]) != 1:
-        raise ValueError(f"expected COCO JSON about one picture, got one about {len(record['images'])}")
-    (picture,) = record["images"]
-    size = picture["height"], picture["width"]
+        raise ValueError(f"expected COCO JSON of one image, got one of {len(record['images'])} images")
+    (image,) = record["images"]
+    size = image["height"], image["width"]
     names = {category["id"]: category["name"] for category in record["categories"]}
-    segments = []
-    for annotation in record["annotations"]:
-        form = annotation["segmentation"]
-        if isinstance(form, list):
-            form = pycocotools.mask.merge(pycocotools.mask.frPyObjects(form, *size))
-        elif isinstance(form["counts"], list):
-            form = pycocotools.mask.frPyObjects(form, *size)
-        mask = pycocotools.mask.decode(form).astype(bool)
-        name = annotation.get("name", f"object {annotation['id']}")
-        segments.append(Segment(mask, name, names[annotation["category_id"]], annotation.get("score")))
-    return segments
-
-
-def encode_yolo(segments, size, categories=None, tolerance=0.0):
-    """Return the bytes of YOLO's segmentation labels; arguments as in `sam_nb.files.results.save_yolo`."""
-    categories = _categories(segments) if categories is None else list(categories)
-    lines = []
-    for segment in segments:
-        _checked(segment, size)
-        if segment.category not in categories:
-            raise ValueError(f"{segment.name}: the category {segment.category!r} is none of {', '.join(categories)}")
-        points = (in_one(_outlines(segment, tolerance=tolerance)) + WITHIN) / size[::-1]
-        numbers = " ".join(f"{value:.6f}" for value in points.ravel())
-        lines.append(f"{categories.index(segment.category)} {numbers}\n")
-    return "".join(lines).encode("ascii")
-
-
-def yolo_segments(content, size, categories):
-    """Return the segments of YOLO's labels, a list of `Segment`; arguments as in `sam_nb.files.results.load_yolo`."""
-    segments = []
-    for number, line in enumerate(content.decode("utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        index, *numbers = line.split()
-        if len(numbers) < 6 or len(numbers) % 2 or not index.isdecimal() or int(index) >= len(categories):
-            last = len(categories) - 1
-            raise ValueError(
-                f"line {number}: expected a class from 0 to {last} and at least three points, got {line[:60]!r}"
-            )
-        points = np.array(numbers, float).reshape(-1, 2) * size[::-1]
-        segments.append(Segment(rasterize([points], size), f"object {number}", categories[int(index)]))
-    return segments
-
-
-def encode_labelme(segments, size, picture, tolerance=0.0):
-    """Return the bytes of a LabelMe JSON; arguments as in `sam_nb.files.results.save_labelme`."""
-    shapes = []
-    for number, segment in enumerate(segments, start=1):
-        _checked(segment, size)
-        shapes += [
-            {
-                "label": segment.category,
-                "points": (points + WITHIN).tolist(),
-                "group_id": number,  # pieces of one object share it
-                "description": segment.name,
-                "shape_type": "polygon",
-                "flags": {},
-            }
-            for points in _outlines(segment, tolerance=tolerance)
-        ]
-    height, width = size
-    record = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": picture, "imageData": None}
-    return _json(record | {"imageHeight": height, "imageWidth": width})
-
-
-def labelme_segments(content):
-    """Return the segments of a LabelMe JSON, a list of `Segment`: shapes of one group are one object.
-
-    Parameters
-    ----------
-    content : bytes
-
-    Raises
-    ------
-    ValueError
-        This is no LabelMe JSON, or a shape in it is no polygon.
-    """
-    record = _read_json(content, "LabelMe JSON", ("shapes", "imageHeight", "imageWidth"))
-    size = record["imageHeight"], record["imageWidth"]
-    objects = {}
-    for number, shape in enumerate(record["shapes"]):
-        if shape["shape_type"] != "polygon":
-            raise ValueError(f"shape {number} is a {shape['shape_type']}: only polygons are read")
-        group = shape.get("group_id")
-        objects.setdefault(("alone", number) if group is None else group, []).append(shape)
     return [
         Segment(
-            rasterize([shape["points"] for shape in shapes], size),
-            shapes[0].get("description") or f"object {number}",
-            shapes[0]["label"],
+            _decode_segmentation(annotation["segmentation"], size),
+            annotation.get("name", f"object {annotation['id']}"),
+            names[annotation["category_id"]],
+            annotation.get("score"),
         )
-        for number, shapes in enumerate(objects.values(), start=1)
+        for annotation in record["annotations"]
     ]
 
 
-def _categories(segments):
-    return sorted({segment.category for segment in segments})
+def _encode_polygons(segment: Segment) -> list[list[float]]:
+    return [points.ravel().tolist() for points in segment_polygons(segment, scale=2)]
 
 
-def _checked(segment, size):
-    mask = as_mask(segment.mask)
-    if mask.shape != tuple(size):
-        raise ValueError(f"{segment.name}: the picture has {tuple(size)} (height, width) and the mask {mask.shape}")
-    return mask
+def _encode_rle(mask: npt.NDArray[np.bool_]) -> dict[str, object]:
+    rle = pycocotools.mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")}
 
 
-def _outlines(segment, **options):
-    found = polygons(segment.mask, **options)
-    if not found:
-        raise ValueError(f"{segment.name}: an empty mask has no outline; leave it out")
-    return found
+def _decode_segmentation(form: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Return the mask, HxW bool, of COCO's three forms: polygons, RLE as a list of numbers, RLE as text."""
+    if isinstance(form, list):
+        rle = pycocotools.mask.merge(pycocotools.mask.frPyObjects(form, *size))
+        return _decode_rle(_run_lengths(rle["counts"]), size)
+    counts = form["counts"]
+    runs = counts if isinstance(counts, list) else _run_lengths(counts.encode("ascii"))
+    return _decode_rle(runs, form["size"])
 
 
-def _opened(content):
-    try:
-        picture = Image.open(io.BytesIO(content))
-        picture.load()
-    except OSError as error:
-        raise ValueError(f"this is no picture that can be read: {error}") from error
-    return picture
+# pycocotools.mask.decode gives the same mask, but hands NumPy 2 an array in a way that NumPy has deprecated: a
+# DeprecationWarning for each mask, and an error one day.
+def _decode_rle(runs: Sequence[int], size: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Return the mask, HxW bool, of run lengths: background and mask in turn, column by column."""
+    height, width = size
+    if min(runs, default=0) < 0 or sum(runs) != height * width:
+        raise ValueError(f"damaged run-length encoding: expected {height * width} pixels ({width}x{height})")
+    bits = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(bits.reshape(width, height).T)
 
 
-def _png(picture):
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
+def _run_lengths(counts: bytes) -> list[int]:
+    """Return the run lengths that COCO's compressed text holds.
 
-
-def _json(record):
-    return json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8")
-
-
-def _read_json(content, kind, keys):
-    try:
-        record = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"this is no {kind}: {error}") from error
-    missing = [key for key in keys if not isinstance(record, dict) or key not in record]
-    if missing:
-        raise ValueError(f"this is no {kind}: it has no {', '.join(missing)}")
-    return record
+    Each number is written five bits at a time, the lowest first, as a character from "0" on; a sixth bit says that more
+    follow, and the last's fifth bit is the sign. From the fourth on a number is the difference to the last but one.
+    Source: rleFrString in pycocotools' maskApi.c.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = character - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return runs
