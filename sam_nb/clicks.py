@@ -1,28 +1,39 @@
-"""A simulated user, who knows the ground truth, clicks where a mask is most wrong, and in training has a shaky hand.
+"""A simulated user, who knows the ground truth, clicks where a mask is most wrong, and draws noisy boxes in training.
 
-The literature measures interactive segmentation with such a user (Xu et al., "Deep interactive object selection",
-2016), and so does the SAM paper (arXiv 2304.02643, section 7.1).
+Interactive segmentation is evaluated with such a user (Xu et al., "Deep interactive object selection", 2016), in the
+SAM paper too (arXiv 2304.02643, section 7.1).
 """
 
+from collections.abc import Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from sam_nb.masks import as_mask, bounding_box, iou
+from sam_nb.masks import Masks, as_mask, bounding_box, iou
 from sam_nb.prompts import Prompt
 
+if TYPE_CHECKING:
+    from sam_nb.model.embeddings import Embedding
+    from sam_nb.model.sam import Sam
+
+Mask = npt.NDArray[np.bool_]
+Click = tuple[tuple[float, float], int]
+"""A point (x, y) and its label, 1 on the object or 0 off it."""
+
 BOX_NOISE = 0.1  # standard deviation, share of the side (SAM paper, appendix A)
-MAX_BOX_NOISE = 20 / 1024  # share of the picture's long side (SAM paper: 20 pixels of 1024)
+MAX_BOX_NOISE = 20 / 1024  # share of the image's long side (SAM paper: 20 pixels of 1024)
 
 
-def next_click(mask, ground_truth):
+def next_click(mask: Mask, ground_truth: Mask) -> Click | None:
     """Return the click that corrects a mask: the innermost pixel of the largest region of error.
 
     Parameters
     ----------
     mask, ground_truth : HxW numpy.ndarray of bool
-        With an empty mask, the largest region of error is the object itself: this is where the user begins.
+        For an empty mask, the largest region of error is in the object itself: there the user begins.
 
     Returns
     -------
@@ -33,7 +44,7 @@ def next_click(mask, ground_truth):
     Raises
     ------
     ValueError
-        The two differ in size, or are not masks.
+        The two differ in size, or one is not a mask.
     """
     error = largest_error(mask, ground_truth)
     if error is None:
@@ -42,7 +53,7 @@ def next_click(mask, ground_truth):
     return (x, y), int(ground_truth[int(y), int(x)])
 
 
-def largest_error(mask, ground_truth):
+def largest_error(mask: Mask, ground_truth: Mask) -> Mask | None:
     """Return the largest connected region where a mask is wrong, HxW bool; None if mask and ground truth agree."""
     mask, ground_truth = as_mask(mask, "mask"), as_mask(ground_truth, "ground_truth")
     if mask.shape != ground_truth.shape:
@@ -52,23 +63,24 @@ def largest_error(mask, ground_truth):
         return None
     # 4-connected: regions that only touch at a corner are two mistakes to a user.
     _, regions, stats, _ = cv2.connectedComponentsWithStats(error.astype(np.uint8), connectivity=4)
-    return regions == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+    largest: Mask = regions == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+    return largest
 
 
-def innermost(region):
+def innermost(region: Mask) -> tuple[float, float]:
     """Return the pixel (x, y) of a region, HxW bool and not empty, that is farthest from its border, floats."""
     (left, top), depth = depths(region)
     y, x = np.unravel_index(depth.argmax(), depth.shape)
     return float(left + x), float(top + y)
 
 
-def depths(region):
+def depths(region: Mask) -> tuple[tuple[int, int], npt.NDArray[np.float32]]:
     """Return how far each pixel of a region lies from the nearest one outside.
 
     Parameters
     ----------
     region : HxW numpy.ndarray of bool
-        Not empty. What lies beyond the picture is outside.
+        Not empty. Beyond the image is outside.
 
     Returns
     -------
@@ -77,14 +89,15 @@ def depths(region):
     hxw numpy.ndarray of float32
         Distances in pixels within that window, 0 outside the region.
     """
-    # Only the region's own window is searched: regions are small and pictures are not.
+    # Only the region's own window is searched: regions are small, images are not.
     left, top, right, bottom = bounding_box(region)
     window = region[top:bottom, left:right].astype(np.uint8)
-    return (left, top), cv2.distanceTransform(np.pad(window, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    distances: npt.NDArray[np.float32] = np.asarray(cv2.distanceTransform(np.pad(window, 1), cv2.DIST_L2, 5))
+    return (left, top), distances[1:-1, 1:-1]
 
 
-def random_click(region, rng):
-    """Return a pixel (x, y) of a region, floats: anywhere in it, with a preference for the inside.
+def random_click(region: Mask, rng: np.random.Generator) -> tuple[float, float]:
+    """Return a pixel (x, y) of a region, floats: at random, more often far from its border.
 
     Parameters
     ----------
@@ -98,8 +111,8 @@ def random_click(region, rng):
     return float(left + xs[pick]), float(top + ys[pick])
 
 
-def noisy_box(region, rng):
-    """Return the box around a region, 4 float32, each side moved by a shaky hand.
+def noisy_box(region: Mask, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return the box around a region, 4 float32, with noise on each side.
 
     Parameters
     ----------
@@ -115,56 +128,63 @@ def noisy_box(region, rng):
     return np.clip(box, 0, limits).astype(np.float32)
 
 
-def with_click(prompt, click, mask_input=None):
-    """Return a prompt with one click more.
+def with_click(prompt: Prompt | None, click: Click, mask_input: npt.ArrayLike | None = None) -> Prompt:
+    """Return a prompt with one more click.
 
     Parameters
     ----------
     prompt : Prompt, or None
-        None begins one.
+        None starts a new one.
     click : ((float, float), int)
         As `next_click` returns it.
     mask_input : 1xhxw or hxw array-like of float32, optional
-        The logits to go with it, in place of the prompt's.
+        Low-res logits that replace the prompt's.
     """
     point, label = click
-    if prompt is None or prompt.points is None:
-        points, labels = [point], [label]
-    else:
-        points, labels = [*prompt.points, point], [*prompt.labels, label]
-    return Prompt(points, labels, None if prompt is None else prompt.box, mask_input)
+    if prompt is None:
+        return Prompt([point], [label], None, mask_input)
+    if prompt.points is None or prompt.labels is None:
+        return Prompt([point], [label], prompt.box, mask_input)
+    return Prompt([*prompt.points, point], [*prompt.labels, label], prompt.box, mask_input)
 
 
-def click_on(sam, embedding, ground_truth, start=None, *, feedback=True):
-    """Let the simulated user work on one object; yield each prompt with its answer.
+def click_on(
+    sam: "Sam",
+    embedding: "Embedding",
+    ground_truth: Mask,
+    start: Prompt | None = None,
+    *,
+    feedback: bool = True,
+) -> Iterator[tuple[Prompt, Masks]]:
+    """Let the simulated user click on one object; yield each prompt with its masks.
 
     Parameters
     ----------
     sam : Sam
     embedding : Embedding
-        Of the picture.
+        Of the image.
     ground_truth : HxW numpy.ndarray of bool
-        What the user has in mind.
+        The object that the user means.
     start : Prompt, optional
-        Asked first, and part of every later prompt: a box, for instance. Left out: a click on the object's middle.
+        The first prompt, part of every later one, such as a box. Default: a click on the object's innermost pixel.
     feedback : bool
-        Whether the logits of the last answer go along with the next click, as `mask_input`.
+        Whether the next prompt has the logits of the last mask as its `mask_input`.
 
     Yields
     ------
     Prompt
-        The first, then each with one click more.
+        The first, then each with one more click.
     Masks
-        Its answer. The user looks at the best-scored mask.
+        Of this prompt. The user corrects the highest-scoring one.
 
     Raises
     ------
     ValueError
-        There is nothing to click on: the ground truth is empty.
+        The ground truth is empty.
 
     Notes
     -----
-    It goes on until mask and ground truth agree in every pixel, which may be never: `itertools.islice` stops it.
+    It ends when mask and ground truth agree in every pixel, which may be never: bound it with `itertools.islice`.
     """
     if start is None:
         first = next_click(np.zeros_like(ground_truth), ground_truth)
@@ -181,21 +201,29 @@ def click_on(sam, embedding, ground_truth, start=None, *, feedback=True):
         prompt = with_click(prompt, click, masks.logits[masks.best_index] if feedback else None)
 
 
-def click_curve(sam, embedding, ground_truth, start=None, *, rounds=8, feedback=True):
-    """Return how good the mask is after each prompt of the simulated user.
+def click_curve(
+    sam: "Sam",
+    embedding: "Embedding",
+    ground_truth: Mask,
+    start: Prompt | None = None,
+    *,
+    rounds: int = 8,
+    feedback: bool = True,
+) -> npt.NDArray[np.float64]:
+    """Return the IoU after each prompt of the simulated user.
 
     Parameters
     ----------
     sam, embedding, ground_truth, start, feedback
         As in `click_on`.
     rounds : int
-        How many prompts. The first is `start` or the first click, each further one brings one more click.
+        Number of prompts. The first is `start` or the first click; each further one has one more click.
 
     Returns
     -------
     numpy.ndarray of float64, `rounds` long
-        IoU of the highest-scoring mask with the ground truth. A user with nothing left to correct stops.
+        IoU of the highest-scoring mask with the ground truth. Once nothing is left to correct, the last IoU repeats.
     """
-    asked = islice(click_on(sam, embedding, ground_truth, start, feedback=feedback), rounds)
-    values = [iou(masks.best, ground_truth) for _, masks in asked]
-    return np.pad(values, (0, rounds - len(values)), mode="edge")
+    clicked = islice(click_on(sam, embedding, ground_truth, start, feedback=feedback), rounds)
+    values = [iou(masks.best, ground_truth) for _, masks in clicked]
+    return np.pad(np.array(values, np.float64), (0, rounds - len(values)), mode="edge")

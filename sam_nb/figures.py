@@ -1,65 +1,103 @@
 """Figures for notebooks: `show` and `show_row`, `score` against the ground truth, and the article's three helpers."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
 import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from sam_nb.draw import comparison, outline_width, overlay, overlay_records
+from sam_nb.draw import check_size, comparison, outline_width, overlay, overlay_records
+from sam_nb.images import ImageLike, load_image
 from sam_nb.masks import Masks, as_mask, iou
-from sam_nb.palette import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE
+from sam_nb.palette import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE, Color
+from sam_nb.prompts import Prompt
 
-WIDTH = 8  # inches, what fits a notebook's column
+WIDTH = 8  # inches, as wide as a notebook's column
+MAX_HEIGHT = 5.5  # inches: no figure is taller than a screen
+
+MaskLike = Masks | npt.NDArray[np.bool_]
+"""`Masks`, of which the highest-scoring is drawn, or one mask, HxW bool."""
+
+Part = tuple[float, float, float, float]
+"""Part of an image: left, top, right, bottom in pixels."""
+
+_T = TypeVar("_T")
 
 
-def show(image, masks=None, prompt=None, *, ground_truth=None, title=None, around=None, ax=None):
-    """Draw a picture with masks and prompts on it. The title names the model that made the masks.
+def show(
+    image: ImageLike,
+    masks: MaskLike | Sequence[MaskLike] | None = None,
+    prompt: Prompt | Sequence[Prompt] | None = None,
+    *,
+    ground_truth: npt.NDArray[np.bool_] | None = None,
+    title: str | None = None,
+    around: Part | None = None,
+    ax: Axes | None = None,
+) -> None:
+    """Draw an image with masks and prompts on it. The title names the model that made the masks.
 
     Parameters
     ----------
-    image : HxWx3 numpy.ndarray of uint8, RGB
-    masks : Masks, sequence of Masks, or HxW numpy.ndarray of bool, optional
-        Of a `Masks` the best-scored mask is drawn; of several, each in its own colour.
+    image : image-like
+        Anything that `load_image` takes.
+    masks : Masks or HxW numpy.ndarray of bool, or a sequence of them, optional
+        Of a `Masks`, the highest-scoring mask is drawn. Several get a colour each.
     prompt : Prompt or sequence of Prompt, optional
         A green plus is a click on the object, an orange cross a click off it, a green frame a box.
     ground_truth : HxW numpy.ndarray of bool, optional
-        The title then tells the IoU with it instead of the model's own guess.
+        The title then gives the IoU with it in place of the predicted IoU.
     title : str, optional
-        Words before the score and the model's name.
+        Comes before the IoU and the model's name.
     around : (float, float, float, float), optional
-        Show only this part of the picture, (x0, y0, x1, y1).
+        Show only this part of the image, (x0, y0, x1, y1).
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Left out: a figure of its own, shown at once.
+        Where to draw. Default: a new figure, shown at once.
 
     Raises
     ------
     ValueError
-        A mask has another size than the picture or the ground truth.
+        A mask differs in size from the image or the ground truth.
+    ValueError, FileNotFoundError
+        Not an image, as `load_image`.
     """
-    answers = _as_list(masks)
-    bits = [_best(answer) for answer in answers]
+    pixels = load_image(image)
+    given: list[MaskLike] = _as_list(masks)
+    bits = [_best(one) for one in given]
     for mask in bits:
-        if mask.shape != image.shape[:2]:
-            raise ValueError(f"mask and picture differ in size: {mask.shape} and {image.shape[:2]} (height, width)")
+        check_size(mask, pixels)
     value = iou(bits[0], ground_truth) if len(bits) == 1 and ground_truth is not None else None
-    part = _part(image, around)
+    part = around or _whole(pixels)
     axes = ax or _new_axes(part)
-    axes.imshow(overlay(image, bits, outline=outline_width(*_size(part))))
+    axes.imshow(overlay(pixels, bits, outline=outline_width(*_size(part))))
     for one in _as_list(prompt):
         _draw_prompt(one, axes)
     _frame(axes, part)
-    axes.set_title(_title(answers, value, title), loc="left", fontsize=11)
+    axes.set_title(_title(given, value, title), loc="left", fontsize=11)
     if ax is None:
         plt.show()
 
 
-def show_row(image, answers, prompts=None, *, ground_truth=None, titles=None, around=None):
-    """Draw several answers about one picture side by side.
+def show_row(
+    image: ImageLike,
+    masks: Masks | Sequence[MaskLike],
+    prompts: Prompt | Sequence[Prompt | None] | None = None,
+    *,
+    ground_truth: npt.NDArray[np.bool_] | None = None,
+    titles: Sequence[str | None] | None = None,
+    around: Part | None = None,
+) -> None:
+    """Draw several masks of one image side by side.
 
     Parameters
     ----------
-    image : HxWx3 numpy.ndarray of uint8, RGB
-    answers : Masks or sequence of Masks
-        One `Masks`: its masks, one a panel (whole, part, subpart). Several: the best mask of each, one a panel.
+    image : image-like
+        Anything that `load_image` takes.
+    masks : Masks, or sequence of Masks or HxW numpy.ndarray of bool
+        One `Masks`: a panel for each of its masks (whole, part, subpart). Several: a panel for the highest-scoring mask
+        of each.
     prompts : Prompt or sequence of Prompt, optional
         One for all panels, or one for each.
     ground_truth : HxW numpy.ndarray of bool, optional
@@ -72,43 +110,54 @@ def show_row(image, answers, prompts=None, *, ground_truth=None, titles=None, ar
     Raises
     ------
     ValueError
-        There are not as many prompts or titles as panels.
+        There is no mask, or the prompts or titles are not as many as the panels. Otherwise as `show`.
     """
-    if isinstance(answers, Masks):
-        answers = [answers.only(index) for index in range(len(answers))]
-    prompts = list(prompts) if isinstance(prompts, list | tuple) else [prompts] * len(answers)
-    titles = list(titles) if titles is not None else [None] * len(answers)
-    if not len(answers) == len(prompts) == len(titles):
-        raise ValueError(f"{len(answers)} panels, but {len(prompts)} prompts and {len(titles)} titles")
-    height, width = _size(_part(image, around))
-    size = (WIDTH, WIDTH / len(answers) * height / width + 0.5)
-    _, axes = plt.subplots(1, len(answers), figsize=size, layout="constrained", squeeze=False)
-    for panel, answer, prompt, title in zip(axes[0], answers, prompts, titles, strict=True):
-        show(image, answer, prompt, ground_truth=ground_truth, title=title, around=around, ax=panel)
+    pixels = load_image(image)
+    panels = [masks.only(index) for index in range(len(masks))] if isinstance(masks, Masks) else list(masks)
+    for_each = list(prompts) if isinstance(prompts, Sequence) else [prompts] * len(panels)
+    words = list(titles) if titles is not None else [None] * len(panels)
+    if not panels or not len(panels) == len(for_each) == len(words):
+        raise ValueError(
+            f"{len(panels)} panels, but {len(for_each)} prompts and {len(words)} titles: give one for each"
+        )
+    height, width = _size(around or _whole(pixels))
+    size = (WIDTH, WIDTH / len(panels) * height / width + 0.5)
+    _, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
+    for panel, one, prompt, title in zip(axes[0], panels, for_each, words, strict=True):
+        show(pixels, one, prompt, ground_truth=ground_truth, title=title, around=around, ax=panel)
         panel.set_xticks([])
         panel.set_yticks([])
         panel.set_title(panel.get_title(loc="left"), loc="left", fontsize=9)
     plt.show()
 
 
-def show_everything(image, records, model, *, title=None, ax=None):
-    """Draw the masks that everything-mode found, smaller ones on larger ones, each in the colour of its click's place.
+def show_everything(
+    image: ImageLike,
+    records: Sequence[Mapping[str, Any]],
+    model: str,
+    *,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> None:
+    """Draw the masks of everything-mode, smaller ones on larger ones, each in a colour that its point determines.
 
     Parameters
     ----------
-    image : HxWx3 numpy.ndarray of uint8, RGB
+    image : image-like
+        Anything that `load_image` takes.
     records : list of dict
         From `segment_everything` or `select`, with ``segmentation`` as HxW bool.
     model : str
         Name of the model that made them, for the title.
     title : str, optional
-        Words before the number of masks and the model's name.
+        Comes before the number of masks and the model's name.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Left out: a figure of its own, shown at once.
+        Where to draw. Default: a new figure, shown at once.
     """
-    part = _part(image, None)
+    pixels = load_image(image)
+    part = _whole(pixels)
     axes = ax or _new_axes(part)
-    axes.imshow(overlay_records(image, records))
+    axes.imshow(overlay_records(pixels, records))
     _frame(axes, part)
     words = [title] if title else []
     axes.set_title(" · ".join([*words, f"masks: {len(records)}", model]), loc="left", fontsize=11)
@@ -116,18 +165,24 @@ def show_everything(image, records, model, *, title=None, ax=None):
         plt.show()
 
 
-def score(mask, ground_truth, image=None, *, title=None):
-    """Draw what is missing and what is too much in a mask, and return its IoU with the ground truth.
+def score(
+    mask: MaskLike,
+    ground_truth: npt.NDArray[np.bool_],
+    image: ImageLike | None = None,
+    *,
+    title: str | None = None,
+) -> float:
+    """Draw where a mask misses pixels and has too many, and return its IoU with the ground truth.
 
     Parameters
     ----------
     mask : Masks or HxW numpy.ndarray of bool
-        Of a `Masks`, the best-scored.
+        Of a `Masks`, the highest-scoring.
     ground_truth : HxW numpy.ndarray of bool
-    image : HxWx3 numpy.ndarray of uint8, RGB, optional
-        Shown in grey underneath.
+    image : image-like, optional
+        Anything that `load_image` takes, shown in grey underneath. Default: plain grey.
     title : str, optional
-        Words before the IoU. The model's name is added if `mask` is a `Masks`; if it is an array, name it here.
+        Comes before the IoU. The model's name is added if `mask` is a `Masks`; if it is an array, name it here.
 
     Returns
     -------
@@ -137,19 +192,21 @@ def score(mask, ground_truth, image=None, *, title=None):
     Raises
     ------
     ValueError
-        The sizes differ, or this is not a mask.
+        The sizes differ, or one is not a mask.
+    ValueError, FileNotFoundError
+        Not an image, as `load_image`.
     """
-    bits, ground_truth = _best(mask), as_mask(ground_truth, "ground_truth")
-    value = iou(bits, ground_truth)
-    if image is None:
-        image = np.full((*bits.shape, 3), 128, dtype=np.uint8)
-    part = _part(image, None)
+    bits, expected = _best(mask), as_mask(ground_truth, "ground_truth")
+    value = iou(bits, expected)
+    pixels = np.full((*bits.shape, 3), 128, dtype=np.uint8) if image is None else load_image(image)
+    compared = comparison(bits, expected, pixels)
+    part = _whole(pixels)
     axes = _new_axes(part)
-    axes.imshow(comparison(bits, ground_truth, image))
-    missing, extra = np.count_nonzero(ground_truth & ~bits), np.count_nonzero(bits & ~ground_truth)
+    axes.imshow(compared)
+    missing, extra = np.count_nonzero(expected & ~bits), np.count_nonzero(bits & ~expected)
     legend = [
-        Patch(color=np.array(MISSING) / 255, label=f"missing, {missing:,} pixels"),
-        Patch(color=np.array(EXTRA) / 255, label=f"too much, {extra:,} pixels"),
+        Patch(color=_rgb(MISSING), label=f"missing, {missing:,} pixels"),
+        Patch(color=_rgb(EXTRA), label=f"too much, {extra:,} pixels"),
     ]
     axes.legend(handles=legend, loc="upper left", fontsize=9)
     _frame(axes, part)
@@ -158,7 +215,7 @@ def score(mask, ground_truth, image=None, *, title=None):
     return round(value, 2)
 
 
-def show_mask(mask, ax, random_color=False):
+def show_mask(mask: npt.ArrayLike, ax: Axes, random_color: bool = False) -> None:
     """Lay a mask over the axes, as the article's helper of this name does.
 
     Parameters
@@ -166,14 +223,14 @@ def show_mask(mask, ax, random_color=False):
     mask : HxW or 1xHxW numpy.ndarray or torch.Tensor on the CPU, bool
     ax : matplotlib.axes.Axes
     random_color : bool
-        A colour by chance (seed it with `numpy.random.seed`) in place of dodger blue; both at 60 % opacity.
+        A random colour (seed it with `numpy.random.seed`) in place of dodger blue; both at 60 % opacity.
     """
-    # The global generator, so that the article's readers can seed it as they know.
-    rgb = np.random.random(3) if random_color else np.array(PALETTE[0]) / 255  # noqa: NPY002
+    # The global generator, which the article's readers seed with numpy.random.seed.
+    rgb = np.random.random(3) if random_color else _rgb(PALETTE[0])  # noqa: NPY002
     ax.imshow(as_mask(mask)[:, :, None] * np.append(rgb, 0.6))
 
 
-def show_points(coords, labels, ax, marker_size=375):
+def show_points(coords: npt.ArrayLike, labels: npt.ArrayLike, ax: Axes, marker_size: float = 375) -> None:
     """Mark clicks as the article's helper of this name does: a green star is on the object, a red star off it.
 
     Parameters
@@ -186,13 +243,13 @@ def show_points(coords, labels, ax, marker_size=375):
     marker_size : float
         Area of a star in square points.
     """
-    coords, labels = np.asarray(coords), np.asarray(labels)
+    points, classes = np.asarray(coords), np.asarray(labels)
     for label, color in ((1, "green"), (0, "red")):
-        x, y = coords[labels == label].T
+        x, y = points[classes == label].T
         ax.scatter(x, y, color=color, marker="*", s=marker_size, edgecolor="white", linewidth=1.25)
 
 
-def show_box(box, ax):
+def show_box(box: npt.ArrayLike, ax: Axes) -> None:
     """Draw a box in green, as the article's helper of this name does.
 
     Parameters
@@ -201,53 +258,57 @@ def show_box(box, ax):
         (x0, y0, x1, y1) in pixels.
     ax : matplotlib.axes.Axes
     """
-    x0, y0, x1, y1 = (float(side) for side in box)
+    x0, y0, x1, y1 = (float(side) for side in np.asarray(box))
     ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, edgecolor="green", facecolor="none", linewidth=2))
 
 
-def _as_list(value):
+def _as_list(value: _T | Sequence[_T] | None) -> list[_T]:
     if value is None:
         return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return list(value) if isinstance(value, Sequence) else [value]
 
 
-def _best(answer):
-    return answer.best if isinstance(answer, Masks) else as_mask(answer)
+def _best(masks: MaskLike) -> npt.NDArray[np.bool_]:
+    return masks.best if isinstance(masks, Masks) else as_mask(masks)
 
 
-def _part(image, around):
+def _whole(image: npt.NDArray[np.uint8]) -> Part:
     height, width = image.shape[:2]
-    return (-0.5, -0.5, width - 0.5, height - 0.5) if around is None else around
+    return -0.5, -0.5, width - 0.5, height - 0.5
 
 
-def _size(part):
+def _size(part: Part) -> tuple[float, float]:
     left, top, right, bottom = part
     return bottom - top, right - left
 
 
-def _new_axes(part):
+def _new_axes(part: Part) -> Axes:
     height, width = _size(part)
-    # Portraits are drawn narrower, so that no figure is taller than a screen.
-    scale = min(WIDTH / width, 5.5 / height)
+    scale = min(WIDTH / width, MAX_HEIGHT / height)  # portraits are drawn narrower
     _, axes = plt.subplots(figsize=(width * scale, height * scale + 0.6), layout="constrained")
     return axes
 
 
-def _draw_prompt(prompt, axes):
+def _draw_prompt(prompt: Prompt, axes: Axes) -> None:
     if prompt.box is not None:
-        x0, y0, x1, y1 = prompt.box
-        for color, width in (("white", 3.5), (np.array(BOX) / 255, 2)):
-            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, edgecolor=color, facecolor="none", linewidth=width))
+        x0, y0, x1, y1 = map(float, prompt.box)
+        for edge, width in (("white", 3.5), (_rgb(BOX), 2.0)):
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, edgecolor=edge, facecolor="none", linewidth=width))
     if prompt.points is not None:
-        inches = axes.get_position().width * axes.figure.get_size_inches()[0]
+        inches = axes.get_position().width * axes.figure.bbox.width / axes.figure.dpi
         size = 30 + 12 * min(inches, WIDTH)  # square points: smaller in a panel of a row
-        for label, marker, color in ((1, "P", POSITIVE), (0, "X", NEGATIVE)):
+        for label, marker, color in ((1, "P", _rgb(POSITIVE)), (0, "X", _rgb(NEGATIVE))):
             x, y = prompt.points[prompt.labels == label].T
-            style = {"marker": marker, "color": np.array(color) / 255, "edgecolor": "white", "linewidth": 1.2}
-            axes.scatter(x, y, s=size, zorder=3, **style)
+            axes.scatter(x, y, s=size, zorder=3, marker=marker, color=color, edgecolor="white", linewidth=1.2)
 
 
-def _frame(axes, part):
+def _rgb(color: Color) -> tuple[float, float, float]:
+    """Return a colour as matplotlib takes it, each channel from 0 to 1."""
+    red, green, blue = color
+    return red / 255, green / 255, blue / 255
+
+
+def _frame(axes: Axes, part: Part) -> None:
     left, top, right, bottom = part
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
@@ -255,11 +316,11 @@ def _frame(axes, part):
     axes.spines[:].set_visible(False)
 
 
-def _title(answers, value, title):
+def _title(masks: Sequence[MaskLike], value: float | None, title: str | None) -> str:
     words = [title] if title else []
     if value is not None:
         words.append(f"IoU {value:.2f}")
-    elif len(answers) == 1 and isinstance(answers[0], Masks):
-        words.append(f"predicted IoU {answers[0].scores.max():.2f}")
-    words += sorted({answer.model for answer in answers if isinstance(answer, Masks)})
+    elif len(masks) == 1 and isinstance(masks[0], Masks):
+        words.append(f"predicted IoU {masks[0].scores.max():.2f}")
+    words += sorted({one.model for one in masks if isinstance(one, Masks)})
     return " · ".join(words)

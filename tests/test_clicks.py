@@ -14,7 +14,7 @@ HEIGHT, WIDTH = 60, 90
 
 
 def ellipses(seed):
-    """Return a few ellipses by chance, over the edge of the picture too, HxW bool."""
+    """Return a few ellipses at random, over the edge of the image too, HxW bool."""
     rng = np.random.default_rng(seed)
     ys, xs = np.mgrid[:HEIGHT, :WIDTH]
     mask = np.zeros((HEIGHT, WIDTH), bool)
@@ -44,7 +44,7 @@ def test_the_first_click_is_in_the_middle(blob):
     assert np.hypot(*np.subtract(innermost(blob), (25, 40))) <= 3
 
 
-def test_beyond_the_picture_is_outside():
+def test_beyond_the_image_is_outside():
     ground_truth = np.zeros((HEIGHT, WIDTH), bool)
     ground_truth[:20, 30:] = True
     (x, y), _ = next_click(np.zeros_like(ground_truth), ground_truth)
@@ -52,7 +52,7 @@ def test_beyond_the_picture_is_outside():
     assert 39 <= x <= 80
 
 
-def test_regions_that_touch_at_a_corner_are_two_mistakes():
+def test_regions_that_touch_at_a_corner_are_two_errors():
     ground_truth = np.zeros((HEIGHT, WIDTH), bool)
     ground_truth[10:16, 10:16] = ground_truth[16:22, 16:22] = True  # 36 pixels each, 72 together
     ground_truth[30:37, 50:59] = True  # 63
@@ -69,29 +69,31 @@ def test_nothing_to_correct(blob):
         next(click_on(Discs(HEIGHT, WIDTH), "encoded", np.zeros_like(blob)))
 
 
-def test_each_prompt_has_one_click_more(blob):
+def test_each_prompt_has_one_more_click(blob):
     model = Discs(HEIGHT, WIDTH, radius=8, hole=3)
-    asked = [prompt for prompt, _ in islice(click_on(model, "encoded", blob), 4)]
-    assert [len(prompt.points) for prompt in asked] == [1, 2, 3, 4]
-    for before, after in pairwise(asked):
+    prompts = [prompt for prompt, _ in islice(click_on(model, "encoded", blob), 4)]
+    assert [len(prompt.points) for prompt in prompts] == [1, 2, 3, 4]
+    for before, after in pairwise(prompts):
         assert np.array_equal(after.points[:-1], before.points)
         assert np.array_equal(after.labels[:-1], before.labels)
-    assert [prompt.mask_input is None for prompt in asked] == [True, False, False, False]
+    assert [prompt.mask_input is None for prompt in prompts] == [True, False, False, False]
     without = [prompt for prompt, _ in islice(click_on(model, "encoded", blob, feedback=False), 4)]
     assert all(prompt.mask_input is None for prompt in without)
-    assert all(blob[int(y), int(x)] == label for (x, y), label in zip(asked[-1].points, asked[-1].labels, strict=True))
+    assert all(
+        blob[int(y), int(x)] == label for (x, y), label in zip(prompts[-1].points, prompts[-1].labels, strict=True)
+    )
 
 
-def test_what_was_asked_first_stays(blob):
+def test_the_first_prompt_stays_part_of_the_later_ones(blob):
     start = Prompt(box=(8, 30, 42, 52), points=[(25, 40)])
     model = Discs(HEIGHT, WIDTH, radius=2, hole=3)
-    asked = [prompt for prompt, _ in islice(click_on(model, "encoded", blob, start), 3)]
-    assert asked[0] is start
-    assert all(np.array_equal(prompt.box, start.box) for prompt in asked)
-    assert [prompt.labels.tolist() for prompt in asked] == [[1], [1, 0], [1, 0, 0]]  # the box covers too much
+    prompts = [prompt for prompt, _ in islice(click_on(model, "encoded", blob, start), 3)]
+    assert prompts[0] is start
+    assert all(np.array_equal(prompt.box, start.box) for prompt in prompts)
+    assert [prompt.labels.tolist() for prompt in prompts] == [[1], [1, 0], [1, 0, 0]]  # the box covers too much
 
 
-def test_a_content_user_stops():
+def test_a_user_with_nothing_to_correct_stops():
     model = Discs(HEIGHT, WIDTH, radius=10)
     ground_truth = np.hypot(model.xs - 60, model.ys - 20) < 10
     assert len(list(click_on(model, "encoded", ground_truth))) == 1

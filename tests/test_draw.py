@@ -1,17 +1,19 @@
 import numpy as np
+import pytest
 
-from sam_nb.draw import comparison, overlay
+from sam_nb.draw import comparison, overlay, overlay_records
+from sam_nb.images import load_image
 from sam_nb.palette import EXTRA, MISSING, PALETTE
 
 
 def test_overlay_mixes_inside_and_leaves_the_rest(blob):
     image = np.full((*blob.shape, 3), 100, np.uint8)
-    picture = overlay(image, [blob], colors=[(200, 0, 50)], alpha=0.5)
+    drawn = overlay(image, [blob], colors=[(200, 0, 50)], alpha=0.5)
     assert (image == 100).all()
-    assert picture[40, 25].tolist() == [150, 50, 75]
-    assert (picture[:20] == 100).all()
+    assert drawn[40, 25].tolist() == [150, 50, 75]
+    assert (drawn[:20] == 100).all()
     # The outline is opaque: redder than the fill, along the whole rim and nowhere else.
-    outlined = picture[..., 0] > 160
+    outlined = drawn[..., 0] > 160
     y, x = np.nonzero(outlined)
     radius = np.hypot((x - 25) / 15, (y - 40) / 9)
     assert outlined.sum() > 50
@@ -21,9 +23,9 @@ def test_overlay_mixes_inside_and_leaves_the_rest(blob):
 
 def test_overlay_takes_colours_in_turn(blob):
     image = np.zeros((*blob.shape, 3), np.uint8)
-    picture = overlay(image, [blob, blob[:, ::-1]], alpha=1)
-    assert tuple(picture[40, 25]) == PALETTE[0]
-    assert tuple(picture[40, 64]) == PALETTE[1]
+    drawn = overlay(image, [blob, blob[:, ::-1]], alpha=1)
+    assert tuple(drawn[40, 25]) == PALETTE[0]
+    assert tuple(drawn[40, 64]) == PALETTE[1]
     assert np.array_equal(overlay(image, []), image)
 
 
@@ -34,8 +36,32 @@ def test_palette_colours_differ():
 def test_comparison_colours_each_error(blob):
     image = np.full((*blob.shape, 3), 50, np.uint8)
     mask = np.roll(blob, 6, axis=1)
-    picture = comparison(mask, blob, image)
-    assert np.array_equal((picture == MISSING).all(axis=2), blob & ~mask)
-    assert np.array_equal((picture == EXTRA).all(axis=2), mask & ~blob)
-    both, neither = picture[mask & blob], picture[~mask & ~blob]
+    drawn = comparison(mask, blob, image)
+    assert np.array_equal((drawn == MISSING).all(axis=2), blob & ~mask)
+    assert np.array_equal((drawn == EXTRA).all(axis=2), mask & ~blob)
+    both, neither = drawn[mask & blob], drawn[~mask & ~blob]
     assert both.mean() > neither.mean()
+
+
+def test_every_function_takes_what_load_image_takes(blob):
+    grey = np.full(blob.shape, 100, np.uint8)
+    rgb = np.repeat(grey[..., None], 3, axis=2)
+    record = {"segmentation": blob, "area": int(blob.sum()), "point_coords": [[25.0, 40.0]]}
+    assert np.array_equal(overlay(grey, [blob]), overlay(rgb, [blob]))
+    assert np.array_equal(overlay_records(grey, [record]), overlay_records(rgb, [record]))
+    assert np.array_equal(comparison(blob, blob, grey), comparison(blob, blob, rgb))
+    assert np.array_equal(overlay("cat", []), load_image("cat"))
+
+
+def test_overlay_takes_masks_of_zeros_and_ones(blob):
+    image = np.full((*blob.shape, 3), 100, np.uint8)
+    assert np.array_equal(overlay(image, [blob.astype(np.uint8)]), overlay(image, [blob]))
+
+
+def test_a_mask_of_another_size_is_refused(blob):
+    image = np.full((*blob.shape, 3), 100, np.uint8)
+    words = r"mask and image differ in size: \(60, 89\) and \(60, 90\) \(height, width\)"
+    with pytest.raises(ValueError, match=words):
+        overlay(image, [blob[:, 1:]])
+    with pytest.raises(ValueError, match=words):
+        comparison(blob, blob[:, 1:], image)

@@ -1,14 +1,15 @@
-"""Truth masks lie on what they are called, in the pictures they belong to."""
+"""The masks of the ground truth cover what they are named after, in the sample images."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from sam_nb.article import ARTICLE_PROMPTS
 from sam_nb.ground_truth import load_ground_truth
 from sam_nb.images import SAMPLES, load_image
 
 
-def test_street_has_the_article_s_size_and_truth():
+def test_street_has_the_article_s_size_and_objects():
     image, ground_truth = load_image("street"), load_ground_truth("street")
     assert image.shape[0] >= 512
     assert image.shape[1] >= 1024
@@ -20,17 +21,22 @@ def test_street_has_the_article_s_size_and_truth():
         assert not (ground_truth[part] & ~ground_truth["car"]).any()
 
 
-def test_the_article_s_prompts_mean_on_street_what_they_meant_there():
+def test_the_article_s_prompts_mean_the_same_on_street():
     ground_truth = load_ground_truth("street")
-    for x, y in ((500, 375), (184, 359)):
-        assert ground_truth["car"][y, x]
-        assert not ground_truth["front_wheel"][y, x]
-    assert ground_truth["hub"][438, 334]
+    assert {name for name, _ in ARTICLE_PROMPTS.values()} <= set(ground_truth)
+    for title in ("point", "two points"):
+        name, prompt = ARTICLE_PROMPTS[title]
+        for x, y in prompt.points.astype(int):
+            assert ground_truth[name][y, x]
+            assert not ground_truth["front_wheel"][y, x]
+    _, ring = ARTICLE_PROMPTS["box and negative point: ring without hub"]
+    ((x, y),) = ring.points.astype(int)
+    assert ground_truth["hub"][y, x]
     boxes = {
-        "car": (44, 160, 1011, 504),
-        "front_wheel": (250, 370, 410, 510),
-        "rear_wheel": (830, 338, 966, 458),
-        "small_window": (720, 209, 772, 258),
+        "car": ARTICLE_PROMPTS["box"][1].box,
+        "front_wheel": ring.box,
+        "rear_wheel": ARTICLE_PROMPTS["second of three boxes"][1].box,
+        "small_window": ARTICLE_PROMPTS["third of three boxes"][1].box,
     }
     for name, box in boxes.items():
         y, x = np.nonzero(ground_truth[name])
@@ -38,7 +44,7 @@ def test_the_article_s_prompts_mean_on_street_what_they_meant_there():
         assert np.abs(got - box).max() <= 20, (name, got)
 
 
-# What each spans in its photograph, looked at one by one: (x0, y0, x1, y1).
+# The box of each in its photograph, checked one by one: (x0, y0, x1, y1).
 BOXES = {
     "astronaut": {
         "mission_patch": (133, 349, 208, 424),
@@ -96,10 +102,10 @@ def test_coins_lie_in_four_rows_of_six():
 
 
 @pytest.mark.parametrize("sample", [*BOXES, "coins"])
-def test_outlines_run_along_edges_in_the_picture(sample):
+def test_outlines_run_along_edges_in_the_image(sample):
     """Moved by a few pixels they cross fewer of them."""
-    picture = load_image(sample).astype(float)
-    changes = [ndimage.gaussian_filter(picture, (1, 1, 0), order=order) for order in ((1, 0, 0), (0, 1, 0))]
+    image = load_image(sample).astype(float)
+    changes = [ndimage.gaussian_filter(image, (1, 1, 0), order=order) for order in ((1, 0, 0), (0, 1, 0))]
     edges = np.sqrt(np.square(changes).sum(axis=(0, 3)))
     for name, mask in load_ground_truth(sample).items():
         outline = mask & ~ndimage.binary_erosion(mask, border_value=1)
@@ -107,7 +113,7 @@ def test_outlines_run_along_edges_in_the_picture(sample):
         assert edges[outline].mean() > 1.2 * max(edges[other].mean() for other in moved), name
 
 
-def test_only_samples_have_truth():
+def test_only_samples_have_ground_truth():
     assert all(load_ground_truth(name) for name in SAMPLES)
     with pytest.raises(
         ValueError, match="no ground truth masks for 'dog': expected a sample, one of street, astronaut, cat"

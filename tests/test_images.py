@@ -41,7 +41,7 @@ def test_rgb_array_comes_back_as_a_copy():
     ],
     ids=["grey", "one channel", "16 bit", "int64", "float64", "float32", "bool", "reversed view"],
 )
-def test_arrays_of_every_kind(array, expected):
+def test_arrays_of_every_type(array, expected):
     image = load_image(array)
     assert np.array_equal(image, expected)
     assert image.dtype == np.uint8
@@ -59,7 +59,7 @@ def test_transparency_is_laid_over_white():
     assert np.array_equal(load_image(Image.fromarray(rgba)), image)
 
 
-def test_files_of_every_kind(tmp_path):
+def test_files_of_every_format(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "rgb.png")
     Image.fromarray((RGB[..., 0].astype(np.uint16)) * 257).save(tmp_path / "grey16.png")
     Image.fromarray(RGB).convert("P").save(tmp_path / "palette.png")
@@ -71,18 +71,18 @@ def test_files_of_every_kind(tmp_path):
     assert load_image(tmp_path / "cmyk.tif").shape == RGB.shape
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_the_bytes_of_a_file(tmp_path, kind):
-    picture = Image.fromarray(RGB)
-    exif = picture.getexif()
+@pytest.mark.parametrize("form", [bytes, bytearray, memoryview])
+def test_the_bytes_of_a_file(tmp_path, form):
+    image = Image.fromarray(RGB)
+    exif = image.getexif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "turned.png", exif=exif)
+    image.save(tmp_path / "turned.png", exif=exif)
     content = (tmp_path / "turned.png").read_bytes()
-    assert np.array_equal(load_image(kind(content)), np.rot90(RGB, -1))
-    with pytest.raises(ValueError, match=r"'<5 bytes>' is not a picture"):
-        load_image(kind(b"notes"))
+    assert np.array_equal(load_image(form(content)), np.rot90(RGB, -1))
+    with pytest.raises(ValueError, match=r"'<5 bytes>' is not an image"):
+        load_image(form(b"notes"))
     with pytest.raises(ValueError, match=rf"'<{len(content) - 40} bytes>' is damaged"):
-        load_image(kind(content[:-40]))
+        load_image(form(content[:-40]))
 
 
 def test_the_content_of_an_upload_button():
@@ -93,16 +93,16 @@ def test_the_content_of_an_upload_button():
     # What the browser sends.
     upload.set_state({"value": [about | {"content": memoryview(file.getvalue())}]})
     assert np.array_equal(load_image(upload.value[0].content), RGB)
-    for mistaken in (upload.value, upload.value[0]):
+    for wrong in (upload.value, upload.value[0]):
         with pytest.raises(ValueError, match=r"of an upload button: upload.value\[0\].content"):
-            load_image(mistaken)
+            load_image(wrong)
 
 
-def test_exif_turns_the_picture_upright(tmp_path):
-    picture = Image.fromarray(RGB)
-    exif = picture.getexif()
-    exif[0x0112] = 6  # stored lying on its side: to be turned clockwise by 90 degrees
-    picture.save(tmp_path / "turned.png", exif=exif)
+def test_exif_turns_the_image_upright(tmp_path):
+    image = Image.fromarray(RGB)
+    exif = image.getexif()
+    exif[0x0112] = 6  # stored on its side: to be turned clockwise by 90 degrees
+    image.save(tmp_path / "turned.png", exif=exif)
     assert np.array_equal(load_image(tmp_path / "turned.png"), np.rot90(RGB, -1))
 
 
@@ -125,32 +125,32 @@ def test_a_path_object_is_never_a_sample(tmp_path, monkeypatch):
         (np.full((5, 5), 200.0), r"floats in \[0, 1\], got \[200, 200\]"),
         (np.full((5, 5), -1), r"integers in \[0, 255\], got \[-1, -1\]"),
         (np.full((5, 5), 1j), "expected numbers"),
-        (None, "expected a sample's name.*got NoneType"),
-        ("ftp://127.0.0.1/x.png", "begins with http"),
+        (None, "not an image: expected a sample's name.*got NoneType"),
+        ("ftp://127.0.0.1/x.png", "an image from .ftp.* begins with http"),
     ],
 )
-def test_what_is_no_picture_is_refused(source, words):
+def test_what_is_not_an_image_is_refused(source, words):
     with pytest.raises(ValueError, match=words):
         load_image(source)
 
 
-def test_a_mistyped_name_lists_the_near_ones(tmp_path, monkeypatch):
+def test_a_mistyped_name_lists_similar_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(RGB).save("holiday.png")
     with pytest.raises(FileNotFoundError, match=r"Did you mean 'holiday.png'"):
         load_image("holyday.png")
     with pytest.raises(FileNotFoundError, match=r"Did you mean 'street'.*Samples: street, astronaut"):
         load_image("stret")
-    with pytest.raises(FileNotFoundError, match="Nothing there has a name like it"):
-        load_image("http:/example.org/x.jpg")  # a slash short of an address: a path, and nothing is fetched
+    with pytest.raises(FileNotFoundError, match="Nothing there has a similar name"):
+        load_image("http:/example.org/x.jpg")  # one slash too few for a URL: a path, and nothing is fetched
 
 
 def test_damaged_and_foreign_files(tmp_path):
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "empty.png").write_bytes(b"")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8)).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:9000])
-    for name, words in (("notes.txt", "not a picture"), ("empty.png", "not a picture"), ("cut.png", "damaged")):
+    for name, words in (("notes.txt", "not an image"), ("empty.png", "not an image"), ("cut.png", "damaged")):
         with pytest.raises(ValueError, match=words):
             load_image(tmp_path / name)
     with pytest.raises(ValueError, match="is a folder"):
@@ -162,7 +162,7 @@ def test_a_damaged_file_whose_decoder_has_its_own_error():
     file = io.BytesIO()
     Image.fromarray(RGB).save(file, "AVIF")
     damaged = file.getvalue().replace(b"av01", b"av00")
-    with pytest.raises(ValueError, match=r"is damaged|is not a picture"):
+    with pytest.raises(ValueError, match=r"is damaged|is not an image"):
         load_image(damaged)
 
 
@@ -181,6 +181,6 @@ def test_urls(tmp_path, monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         assert np.array_equal(load_image(f"{address}/rgb.png"), RGB)
-        with pytest.raises(ValueError, match=r"404.*Save the picture in your browser"):
+        with pytest.raises(ValueError, match=r"404.*Save the image in your browser"):
             load_image(f"{address}/absent.png")
         server.shutdown()
