@@ -104,7 +104,7 @@ def test_a_slider_is_moved_in_jupyterlab(tmp_path):
         overlay, handle = page.locator(".widget-image"), page.locator(".noUi-handle").first
         before, left = overlay.screenshot(), lab.ask(page, "len(mask_sliders.selected)")
         handle.focus()
-        for _ in range(10):  # a key moves it by a hundredth; what the kernel answers comes in between
+        for _ in range(10):  # a key moves it by a hundredth; the kernel's reply comes in between
             for _ in range(10):
                 handle.press("ArrowRight")
             if lab.ask(page, "mask_sliders.sliders['pred_iou_thresh'].value") > 0.5:

@@ -134,7 +134,7 @@ def test_keys(canvas):
     send(canvas, "key", name="delete")
     assert len(canvas.session.objects) == 1
     before = canvas.view
-    send(canvas, "key", name="closer")
+    send(canvas, "key", name="zoom_in")
     assert canvas.view.scale > before.scale
     send(canvas, "key", name="fit")
     assert canvas.view == before
@@ -276,7 +276,7 @@ def test_elsewhere_the_static_image_is_the_second_form_of_one_output(canvas, sho
     assert options == {}
 
 
-def test_the_static_image_follows_the_hand_and_not_the_code(canvas, clock, shown_in_notebook):
+def test_the_static_image_follows_the_user_and_not_the_code(canvas, clock, shown_in_notebook):
     async def rest():
         await canvas.worker.join()
         clock.advance(2)
@@ -299,7 +299,7 @@ def test_the_static_image_follows_the_hand_and_not_the_code(canvas, clock, shown
         canvas.new_object()
         send(canvas, "hover", 50, 50)
         await rest()
-        assert len(shown_in_notebook) == 3  # a mouse that moves about changes nothing
+        assert len(shown_in_notebook) == 3  # moving the mouse changes nothing
 
     asyncio.run(scene())
 

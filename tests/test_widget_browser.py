@@ -1,4 +1,4 @@
-"""The canvas under a real hand: JupyterLab in Chromium, mouse, finger and keyboard."""
+"""The canvas as it is used: JupyterLab in Chromium, mouse, finger and keyboard."""
 
 import os
 import shutil
@@ -145,7 +145,7 @@ def sitting(page, server):
 
 
 def photograph(hand, name):
-    """Keep a picture of the page for whoever wants to look at it."""
+    """Keep a screenshot of the page for whoever wants to look at it."""
     if folder := os.environ.get("SAM_NB_SCREENSHOTS"):
         hand.page.screenshot(path=Path(folder) / f"canvas-{name}.png")
 

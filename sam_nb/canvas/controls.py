@@ -69,7 +69,7 @@ class Controls:
 
     def __init__(self, actions: Actions, press: Callable[[Action], None], *, preview: bool = False) -> None:
         self._actions, self._press = actions, press
-        self._updating = False  # the controls are being set by the session, not by a hand
+        self._updating = False  # the controls are being set by the session, not by the user
         self._pool: list[ObjectRow] = []
         self.above = _wrapping_row(self._make_buttons())
         self.below = _wrapping_row(self._make_mask_controls(preview))
@@ -77,7 +77,7 @@ class Controls:
         self.saving = _wrapping_row(self._make_saving())
 
     def show(self, session: Session, decoded: Decoded | None) -> None:
-        """Bring everything up to date with a session and what the model made of its current object."""
+        """Show the state of a session, and the masks of its current object to choose from."""
         self._updating = True
         try:
             self.undo.disabled, self.redo.disabled = not session.can_undo, not session.can_redo
@@ -163,7 +163,7 @@ class Controls:
 
 
 class ObjectRow(ipywidgets.HBox):
-    """One object in the list: its colour (press to go on with it), its name, its class, and a button to delete it.
+    """One object in the list: its colour (press to continue it), its name, its class, and a button to delete it.
 
     Parameters
     ----------

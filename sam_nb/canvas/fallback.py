@@ -14,11 +14,11 @@ from IPython.display import display, update_display
 from sam_nb.canvas.layers import encode_jpeg
 from sam_nb.canvas.worker import CallLater, Cancellable
 
-REST = 1.0  # seconds after the last step until the image is brought up to date
+REST = 1.0  # seconds after the last step until the image is updated
 
 
 class StaticFallback:
-    """An image in front of a canvas, brought up to date once the hand rests, so that it is saved with the notebook.
+    """An image in front of a canvas, updated once the user pauses, so that it is saved with the notebook.
 
     Parameters
     ----------
@@ -60,12 +60,12 @@ class StaticFallback:
             display(canvas, raw=True)
             self._display_id = display_id
 
-    def note_hand(self) -> None:
-        """Note that a hand changed something: only then is the notebook's output changed after its cell has run."""
+    def mark_stale(self) -> None:
+        """Note that the user changed something: only then is the notebook's output changed after its cell has run."""
         self._is_stale = True
 
     def update_later(self) -> None:
-        """Bring the image up to date after `REST` seconds without another call, if a hand changed something."""
+        """Update the image after `REST` seconds without another call, if the user changed something."""
         if self._display_id is None or not self._is_stale:
             return
         self._is_stale = False
@@ -73,7 +73,7 @@ class StaticFallback:
         self._timer = self._call_later(REST, lambda: self._guard(self._update))
 
     def cancel(self) -> None:
-        """Give up a coming update."""
+        """Cancel the coming update, if any."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -11,7 +11,7 @@ from sam_nb.canvas.pointer import PointerEvent
 from sam_nb.canvas.view import ZOOM
 from sam_nb.session import Session
 
-MIN_BOX = 4  # canvas pixels; a shorter drag is a click with a trembling hand
+MIN_BOX = 4  # canvas pixels; a shorter drag is a click that slipped
 
 INCLUDE, EXCLUDE, BOX, MOVE = "include", "exclude", "box", "move"
 
@@ -69,8 +69,8 @@ class Gestures:
             "delete": session.delete,
             "next": self._choose_next,
             "cancel": self._cancel,
-            "closer": partial(painter.zoom, ZOOM),
-            "farther": partial(painter.zoom, 1 / ZOOM),
+            "zoom_in": partial(painter.zoom, ZOOM),
+            "zoom_out": partial(painter.zoom, 1 / ZOOM),
             "fit": painter.fit,
         }
 

@@ -98,7 +98,7 @@ class Layers:
         self._has_preview = True
 
     def clear_preview(self) -> None:
-        """Take the preview away, if there is one."""
+        """Remove the preview, if there is one."""
         if self._has_preview:
             self._has_preview = False
             self._preview_layer.clear()
@@ -223,7 +223,7 @@ def _visible(image: npt.NDArray[np.uint8], view: View) -> npt.NDArray[np.uint8]:
         shrunk = cv2.resize(image, None, fx=view.scale, fy=view.scale, interpolation=cv2.INTER_AREA)
         shift = np.array([[1, 0, -view.left * view.scale], [0, 1, -view.top * view.scale]])
         return cv2.warpAffine(shrunk, shift, size, borderMode=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
-    # From close by a reader wants to see the pixels themselves.
+    # Zoomed in, a reader wants to see the pixels themselves.
     flags = cv2.INTER_LINEAR if view.scale < 4 else cv2.INTER_NEAREST
     seen = cv2.warpAffine(image, view.affine(), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return seen.astype(np.uint8, copy=False)

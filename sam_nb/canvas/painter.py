@@ -53,7 +53,7 @@ class PreparedPreview:
 
 
 class Painter:
-    """Keeps the layers up to date with a session.
+    """Draws a session on the layers, and again after every change.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Painter:
             self.redraw()
 
     def zoom(self, factor: float) -> None:
-        """Come closer by a factor, with the middle of the canvas where it is."""
+        """Zoom in by a factor around the middle of the canvas."""
         self.look(self.view.zoomed(factor, self.view.canvas_width / 2, self.view.canvas_height / 2))
 
     def fit(self) -> None:
@@ -141,7 +141,7 @@ class Painter:
             self._worker.request(self._preview_job)
 
     def clear_preview(self) -> None:
-        """Take the preview away, shown or still to come."""
+        """Remove the preview, shown or still to come."""
         with hold():
             self._forget_preview()
 

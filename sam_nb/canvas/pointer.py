@@ -1,4 +1,4 @@
-"""What the hand does over a canvas, with all that ipycanvas leaves out: button, Shift key, release outside, focus."""
+"""Pointer and keyboard over a canvas, with all that ipycanvas leaves out: button, Shift, release outside, focus."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""Sliders for everything-mode: what each threshold leaves, without decoding anything again."""
+"""Sliders for everything-mode: what each threshold keeps, without decoding again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import ipywidgets
+import numpy as np
 
 from sam_nb.canvas.layers import encode_jpeg
 from sam_nb.draw import overlay_records
 from sam_nb.images import load_image
-from sam_nb.model.everything import select
+from sam_nb.model.everything import Record, select
 
 if TYPE_CHECKING:
     from sam_nb.images import ImageLike
@@ -19,12 +20,9 @@ if TYPE_CHECKING:
 
 MAX_WIDTH = 800  # of the image, pixels
 
-Record = dict[str, Any]
-"""What `segment_everything` returns for a mask: values of several types, by name."""
-
 
 class MaskSliders(ipywidgets.VBox):
-    """An image with the masks that the three sliders above it leave.
+    """An image with the masks that the three sliders above it keep.
 
     Parameters
     ----------
@@ -40,7 +38,7 @@ class MaskSliders(ipywidgets.VBox):
     Attributes
     ----------
     selected : list of dict
-        The records that are left, highest-scoring first.
+        The records that are kept, highest-scoring first.
     sliders : dict of str to ipywidgets.FloatSlider
         By the threshold's name.
     """
@@ -57,14 +55,11 @@ class MaskSliders(ipywidgets.VBox):
     ) -> None:
         self._image, self._records, self._model = load_image(image), list(records), sam.name
         self.selected: list[Record] = []
+        suits = sam.thresholds
         starts = {
-            "pred_iou_thresh": ("predicted IoU above", pred_iou_thresh, sam.thresholds.pred_iou_thresh),
-            "stability_score_thresh": (
-                "stability from",
-                stability_score_thresh,
-                sam.thresholds.stability_score_thresh,
-            ),
-            "box_nms_thresh": ("boxes overlap up to", box_nms_thresh, sam.thresholds.box_nms_thresh),
+            "pred_iou_thresh": ("predicted IoU above", pred_iou_thresh, suits.pred_iou_thresh),
+            "stability_score_thresh": ("stability from", stability_score_thresh, suits.stability_score_thresh),
+            "box_nms_thresh": ("boxes overlap up to", box_nms_thresh, suits.box_nms_thresh),
         }
         look = {"style": {"description_width": "11em"}, "layout": {"width": "38em", "max_width": "100%"}}
         self.sliders = {
@@ -85,4 +80,5 @@ class MaskSliders(ipywidgets.VBox):
         self._status.value = f"masks: {len(self.selected)} of {len(self._records)} · {self._model}"
         overlay = overlay_records(self._image, self.selected)
         scale = min(1, MAX_WIDTH / overlay.shape[1])
-        self._overlay.value = encode_jpeg(cv2.resize(overlay, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+        fitted = cv2.resize(overlay, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        self._overlay.value = encode_jpeg(fitted.astype(np.uint8, copy=False))

@@ -23,7 +23,7 @@ class View:
     height, width : int
         Of the image, pixels.
     canvas_height, canvas_width : int
-        Of the canvas, in its own pixels; how large they look on the screen is the browser's business.
+        Of the canvas, in its own pixels; how large they look on the screen is up to the browser.
     scale : float
         Canvas pixels per pixel of the image.
     left, top : float
@@ -66,7 +66,7 @@ class View:
         return min(max(x, 0.0), self.width - 1.0), min(max(y, 0.0), self.height - 1.0)
 
     def zoomed(self, factor: float, x: float, y: float) -> View:
-        """Return the view that is closer by a factor, with the place (x, y) of the canvas where it was."""
+        """Return the view zoomed in by a factor; what lies at the place (x, y) of the canvas stays there."""
         scale = min(max(self.scale * factor, self.fitting), max(MAX_ZOOM, self.fitting))
         left = self.left + x / self.scale - x / scale
         top = self.top + y / self.scale - y / scale

@@ -1,8 +1,8 @@
 """Click to segment: an image in a cell, on which clicks and boxes become masks at once.
 
-`PromptCanvas` shows a `Session` and turns what the hand does into steps of it. It composes its parts: the model's
-thread (`worker`), what is drawn (`painter`, `layers`), what the hand does (`pointer`, `gestures`), what stands around
-the canvas (`controls`, `status`), and the image for notebooks without a kernel (`fallback`).
+`PromptCanvas` shows a `Session` and turns pointer and keyboard input into steps of it. It composes its parts: the
+model's thread (`worker`), what is drawn (`painter`, `layers`), input (`pointer`, `gestures`), what stands around the
+canvas (`controls`, `status`), and the image for notebooks without a kernel (`fallback`).
 """
 
 from __future__ import annotations
@@ -301,16 +301,16 @@ class PromptCanvas(ipywidgets.VBox):
         canvas.on_client_ready(lambda: self.status.guard(painter.redraw))
         self.session.on_change(painter.on_change)
 
-    # What the hand does ----------------------------------------------------------------------------------
+    # Input ----------------------------------------------------------------------------------
 
     def _on_event(self, event: PointerEvent) -> None:
-        # Nothing else changes what is saved: a mouse that moves about must not have the image sent again.
+        # Nothing else changes what is saved: moving the mouse must not send the image again.
         if event.type in {"up", "key"}:
-            self._fallback.note_hand()
+            self._fallback.mark_stale()
         self.status.guard(partial(self._gestures.handle, event))
 
     def _on_press(self, action: Action) -> None:
-        self._fallback.note_hand()
+        self._fallback.mark_stale()
         self.status.guard(action)
 
     def _on_switch(self) -> None:

@@ -1,4 +1,4 @@
-// Listens on the <canvas> that ipycanvas draws on and reports what the hand does, in canvas pixels.
+// Listens on the <canvas> that ipycanvas draws on and reports pointer and keys, in canvas pixels.
 //
 // ipycanvas itself reports neither the button nor the Shift key, loses the release outside the canvas, swallows every
 // key and the wheel, and sends every movement of the mouse. So its own listeners are kept from hearing these events,
@@ -6,7 +6,7 @@
 
 const KEYS = {
   z: "undo", y: "redo", n: "new", m: "next", Delete: "delete", Backspace: "delete", Escape: "cancel",
-  "+": "closer", "=": "closer", "-": "farther", 0: "fit",
+  "+": "zoom_in", "=": "zoom_in", "-": "zoom_out", 0: "fit",
 };
 const FAST = 1; // pixels a millisecond: a mouse on its way
 const SWALLOWED = ["mousedown", "mousemove", "mouseup", "mouseout", "touchstart", "touchmove", "touchend", "touchcancel"];
