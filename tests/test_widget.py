@@ -12,7 +12,7 @@ from ipycanvas import canvas as ipycanvas_module
 from PIL import Image
 from pycocotools.coco import COCO
 
-from sam_nb import Prompt, PromptCanvas, load_ground_truth, load_image, segment
+from sam_nb import Prompt, PromptCanvas, load_coco, load_ground_truth, load_image, segment
 from sam_nb.canvas import fallback
 from sam_nb.canvas.layers import hold
 from sam_nb.canvas.view import View
@@ -352,8 +352,8 @@ def test_the_way_to_save_is_an_argument(make):
 
 
 def mask_in_coco(folder):
-    coco = COCO(folder / "coco.json")
-    return coco.annToMask(coco.loadAnns([1])[0])
+    (segment,) = load_coco(folder / "coco.json")
+    return segment.mask
 
 
 def test_clicks_make_no_new_widgets(canvas):

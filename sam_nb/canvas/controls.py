@@ -97,7 +97,7 @@ class Controls:
         )
         self.undo = self._button("", "undo", "undo (Z)", actions.undo)
         self.redo = self._button("", "repeat", "redo (Y)", actions.redo)
-        self.clear = self._button("Clear", "eraser", "forget the current object's clicks", actions.clear)
+        self.clear = self._button("Clear", "eraser", "remove the current object's prompt", actions.clear)
         self.new_object = self._button("New object", "plus-circle", "start the next object (N)", actions.new_object)
         zoom = [
             self._button("", "search-plus", "zoom in (+, Ctrl + wheel)", actions.zoom_in),

@@ -87,8 +87,8 @@ class PromptCanvas(ipywidgets.VBox):
     """An image to click on, with buttons, the list of objects, and a status line.
 
     Left click: this belongs to the object. Right click or Shift + click: this does not. Drag: a box around it. The mode
-    buttons give a finger the same. All of it can be done by code as well (`add_point`, `set_box` ...), and `masks` and
-    `mask` always are what the steps so far lead to, whether or not anything is shown.
+    buttons do the same for touch. All of it can be done by code as well (`add_point`, `set_box` ...), and `masks` and
+    `mask` always follow from the steps so far, whether or not anything is shown.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class PromptCanvas(ipywidgets.VBox):
     image : HxWx3 numpy.ndarray of uint8, RGB
         Or anything else that `load_image` takes.
     ground_truth : HxW numpy.ndarray of bool, or dict of str to such, optional
-        What is to be found: the status line then shows the true IoU, with a dict that of the best match.
+        What is to be segmented: the status line then shows the true IoU, with a dict that of the best match.
     preview : bool, optional
         Whether the mask under the mouse is shown before the first click. Default: if a decoding takes less than
         `sam.max_preview_seconds`.
@@ -185,7 +185,7 @@ class PromptCanvas(ipywidgets.VBox):
         self.session.set_box(x0, y0, x1, y1)
 
     def choose(self, index: int) -> None:
-        """Take another one of three masks; see `Session.choose`."""
+        """Choose another one of the masks; see `Session.choose`."""
         self.session.choose(index)
 
     def new_object(self) -> None:
@@ -193,11 +193,11 @@ class PromptCanvas(ipywidgets.VBox):
         self.session.new_object()
 
     def undo(self) -> None:
-        """Take the last step back; see `Session.undo`."""
+        """Undo the last step; see `Session.undo`."""
         self.session.undo()
 
     def redo(self) -> None:
-        """Do the last undone step again; see `Session.redo`."""
+        """Redo the last undone step; see `Session.redo`."""
         self.session.redo()
 
     def clear(self) -> None:
@@ -248,7 +248,7 @@ class PromptCanvas(ipywidgets.VBox):
         )
 
     def close(self) -> None:
-        """Take the canvas off the page and end its thread."""
+        """Remove the canvas from the page and end its thread."""
         self._at_close.close()
         super().close()
 
