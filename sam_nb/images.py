@@ -140,31 +140,6 @@ def _from_pil(image: Image.Image) -> npt.NDArray[np.uint8]:
     return _from_array(np.asarray(image.convert("RGB")))
 
 
-def fit_to_side(image, side):
-    """Return a picture enlarged or reduced so that its longer side has `side` pixels, as `segment_anything` does it.
-
-    Parameters
-    ----------
-    image : HxWx3 numpy.ndarray of uint8
-    side : int
-
-    Returns
-    -------
-    hxwx3 numpy.ndarray of uint8
-
-    Raises
-    ------
-    ValueError
-        The picture is so thin that not one line of it would be left.
-    """
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    rows, columns = int(height * scale + 0.5), int(width * scale + 0.5)
-    if min(rows, columns) < 1:
-        raise ValueError(f"a picture of {width}x{height} is too thin: resized to {side} it has less than one line")
-    return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
-
-
 def _from_array(array: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     if array.size == 0:
         raise ValueError(f"the image is empty: its shape is {array.shape}")

@@ -121,7 +121,7 @@ class Masks:
 
 
 def _upscale_fixed(upscale: Callable[[int], npt.NDArray[np.float32]], index: int, _: int) -> npt.NDArray[np.float32]:
-    """Return the logits of mask `index`, whichever is asked for: for a `Masks` that has this one only."""
+    """Return the logits of mask `index`, whatever the last argument: for a `Masks` that has this one only."""
     return upscale(index)
 
 

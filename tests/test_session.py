@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from sam_nb import Masks, Prompt, load_image, session
+from sam_nb import Masks, Prompt, load_image
 from sam_nb.article import ARTICLE_PROMPTS
 from sam_nb.session import Choice, Session
 
@@ -51,34 +51,34 @@ def model():
 
 
 @pytest.fixture
-def sitting(model):
+def session(model):
     return Session(model, (HEIGHT, WIDTH), "disc")
 
 
-def act_at_random(sitting, rng):
+def act_at_random(session, rng):
     """Do one thing that a user can do."""
     x, y = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)
     kind = rng.integers(11)
     if kind < 4:
-        sitting.add_point(x, y, int(rng.random() < 0.7))
+        session.add_point(x, y, int(rng.random() < 0.7))
     elif kind == 4:
-        sitting.set_box(x / 2, y / 2, x / 2 + 10, y / 2 + 10)
-    elif kind == 5 and sitting.masks is not None:
-        sitting.choose(int(rng.integers(len(sitting.masks))))
+        session.set_box(x / 2, y / 2, x / 2 + 10, y / 2 + 10)
+    elif kind == 5 and session.masks is not None:
+        session.choose(int(rng.integers(len(session.masks))))
     elif kind == 6:
-        sitting.new_object()
+        session.new_object()
     elif kind == 7:
-        sitting.delete(int(rng.integers(len(sitting.objects))))
+        session.delete(int(rng.integers(len(session.objects))))
     elif kind == 8:
-        sitting.clear()
+        session.clear()
     elif kind == 9:
-        sitting.select(int(rng.integers(len(sitting.objects))))
+        session.select(int(rng.integers(len(session.objects))))
     else:
-        sitting.rename(int(rng.integers(len(sitting.objects))), f"thing {rng.integers(10**6)}", "wheel")
+        session.rename(int(rng.integers(len(session.objects))), f"thing {rng.integers(10**6)}", "wheel")
 
 
-def all_masks(sitting):
-    decoded = [sitting.decoded(item) for item in sitting.objects]
+def all_masks(session):
+    decoded = [session.decoded(item) for item in session.objects]
     return [None if one is None else one.mask for one in decoded]
 
 
@@ -88,15 +88,15 @@ def assert_same_masks(first, second):
         np.testing.assert_array_equal(one, other)
 
 
-def test_segments_are_the_objects_that_have_a_mask(sitting):
-    sitting.add_point(20, 10)
-    sitting.choose(2)
-    sitting.new_object()
-    sitting.add_point(5, 5, 0)  # no prompt yet
-    sitting.new_object()
-    sitting.set_box(30, 20, 50, 40)
-    sitting.rename(2, "door", "part")
-    disc, door = sitting.segments()
+def test_segments_are_the_objects_that_have_a_mask(session):
+    session.add_point(20, 10)
+    session.choose(2)
+    session.new_object()
+    session.add_point(5, 5, 0)  # no prompt yet
+    session.new_object()
+    session.set_box(30, 20, 50, 40)
+    session.rename(2, "door", "part")
+    disc, door = session.segments()
     assert (disc.name, disc.category, disc.score) == ("object 1", "object", np.float32(0.7))
     assert (door.name, door.category, door.score) == ("door", "part", np.float32(0.8))
     ys, xs = np.mgrid[:HEIGHT, :WIDTH]
@@ -105,217 +105,217 @@ def test_segments_are_the_objects_that_have_a_mask(sitting):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_undoing_all_and_redoing_all_restores_everything(sitting, seed):
+def test_undoing_all_and_redoing_all_restores_everything(session, seed):
     rng = np.random.default_rng(seed)
-    start = (sitting.objects, sitting.selected)
+    start = (session.objects, session.selected)
     for _ in range(rng.integers(1, 40)):
-        act_at_random(sitting, rng)
+        act_at_random(session, rng)
         for _ in range(rng.integers(0, 3)):
-            (sitting.undo if rng.random() < 0.7 else sitting.redo)()
-    while sitting.can_redo:
-        sitting.redo()
-    end, masks = (sitting.objects, sitting.selected), all_masks(sitting)
-    while sitting.can_undo:
-        sitting.undo()
-    assert sitting.objects == start[0]
-    while sitting.can_redo:
-        sitting.redo()
-    assert (sitting.objects, sitting.selected) == end
-    assert_same_masks(all_masks(sitting), masks)
+            (session.undo if rng.random() < 0.7 else session.redo)()
+    while session.can_redo:
+        session.redo()
+    end, masks = (session.objects, session.selected), all_masks(session)
+    while session.can_undo:
+        session.undo()
+    assert session.objects == start[0]
+    while session.can_redo:
+        session.redo()
+    assert (session.objects, session.selected) == end
+    assert_same_masks(all_masks(session), masks)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_replay_gives_the_same_masks(sitting, seed):
+def test_replay_gives_the_same_masks(session, seed):
     rng = np.random.default_rng(100 + seed)
     for _ in range(25):
-        act_at_random(sitting, rng)
+        act_at_random(session, rng)
     again = Session(Disc(), (HEIGHT, WIDTH))
-    again.load_json(sitting.to_json())
-    assert (again.objects, again.selected) == (sitting.objects, sitting.selected)
-    assert_same_masks(all_masks(again), all_masks(sitting))
+    again.load_json(session.to_json())
+    assert (again.objects, again.selected) == (session.objects, session.selected)
+    assert_same_masks(all_masks(again), all_masks(session))
     again.undo()
     assert again.objects[0].steps == ()  # loading is one step, which undo takes back
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_every_step_of_undo_gives_the_mask_of_then(sitting, seed):
+def test_every_step_of_undo_gives_the_mask_of_then(session, seed):
     rng = np.random.default_rng(200 + seed)
-    seen = [all_masks(sitting)]
+    seen = [all_masks(session)]
     while len(seen) < 12:
-        before = sitting.objects
-        sitting.add_point(rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), int(rng.random() < 0.7))
-        assert sitting.objects != before
-        seen.append(all_masks(sitting))
+        before = session.objects
+        session.add_point(rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), int(rng.random() < 0.7))
+        assert session.objects != before
+        seen.append(all_masks(session))
     for expected in reversed(seen[:-1]):
-        sitting.undo()
-        assert_same_masks(all_masks(sitting), expected)
+        session.undo()
+        assert_same_masks(all_masks(session), expected)
 
 
-def test_a_lone_click_takes_the_highest_scoring_of_three(sitting):
-    sitting.add_point(30, 20)
-    assert sitting.decoded().index == 1
-    np.testing.assert_array_equal(sitting.mask, sitting.masks.bits[1])
+def test_a_lone_click_takes_the_highest_scoring_of_three(session):
+    session.add_point(30, 20)
+    assert session.decoded().index == 1
+    np.testing.assert_array_equal(session.mask, session.masks.bits[1])
 
 
-def test_further_clicks_feed_the_logits_of_the_chosen_mask_back(sitting, model):
-    sitting.add_point(30, 20)
-    sitting.choose(2)
-    sitting.add_point(40, 20)
-    assert sitting.mask is not None
+def test_further_clicks_feed_the_logits_of_the_chosen_mask_back(session, model):
+    session.add_point(30, 20)
+    session.choose(2)
+    session.add_point(40, 20)
+    assert session.mask is not None
     assert model.prompts[-1].mask_input.max() == np.float32(2.3)
     assert model.prompts[-1].points.tolist() == [[30, 20], [40, 20]]
 
 
-def test_a_box_starts_over_and_replaces_the_box_before(sitting, model):
-    sitting.add_point(30, 20)
-    sitting.set_box(5, 6, 20, 22)
-    sitting.set_box(7, 8, 21, 23)
-    assert sitting.mask is not None
+def test_a_box_starts_over_and_replaces_the_box_before(session, model):
+    session.add_point(30, 20)
+    session.set_box(5, 6, 20, 22)
+    session.set_box(7, 8, 21, 23)
+    assert session.mask is not None
     assert model.prompts[-1].mask_input is None
     assert model.prompts[-1].box.tolist() == [7, 8, 21, 23]
     assert model.prompts[-1].points.tolist() == [[30, 20]]
 
 
-def test_nothing_is_fed_back_after_a_new_object_a_clear_or_an_undo(sitting, model):
+def test_nothing_is_fed_back_after_a_new_object_a_clear_or_an_undo(session, model):
     def prompt_of_a_click():
-        sitting.add_point(30, 20)
-        assert sitting.mask is not None
+        session.add_point(30, 20)
+        assert session.mask is not None
         return model.prompts[-1]
 
     prompt_of_a_click()
-    sitting.clear()
-    sitting.add_point(31, 21)
-    assert sitting.mask is not None
+    session.clear()
+    session.add_point(31, 21)
+    assert session.mask is not None
     assert model.prompts[-1].mask_input is None
-    sitting.new_object()
+    session.new_object()
     assert prompt_of_a_click().mask_input is None
-    sitting.undo()
-    sitting.add_point(33, 23)
-    assert sitting.mask is not None
+    session.undo()
+    session.add_point(33, 23)
+    assert session.mask is not None
     assert model.prompts[-1].mask_input is None
 
 
-def test_background_clicks_alone_are_no_prompt(sitting, model):
-    sitting.add_point(30, 20, 0)
-    assert sitting.mask is None
+def test_background_clicks_alone_are_no_prompt(session, model):
+    session.add_point(30, 20, 0)
+    assert session.mask is None
     assert not model.prompts
-    sitting.add_point(35, 20)
-    assert sitting.mask is not None
+    session.add_point(35, 20)
+    assert session.mask is not None
     assert model.prompts[-1].labels.tolist() == [0, 1]
 
 
-def test_a_prompt_is_decoded_once(sitting, model):
-    sitting.add_point(30, 20)
+def test_a_prompt_is_decoded_once(session, model):
+    session.add_point(30, 20)
     for _ in range(3):
-        assert sitting.mask is not None
-    sitting.add_point(35, 20)
-    sitting.undo()
-    assert sitting.mask is not None
+        assert session.mask is not None
+    session.add_point(35, 20)
+    session.undo()
+    assert session.mask is not None
     assert len(model.prompts) == 1
 
 
-def test_old_masks_are_evicted_and_decoded_again_when_needed(sitting, model, monkeypatch):
-    monkeypatch.setattr(session, "MAX_CACHE_BYTES", 4 * HEIGHT * WIDTH)
+def test_old_masks_are_evicted_and_decoded_again_when_needed(session, model, monkeypatch):
+    monkeypatch.setattr("sam_nb.session.MAX_CACHE_BYTES", 4 * HEIGHT * WIDTH)
     masks = []
     for x in range(8):
-        sitting.add_point(5 + 6 * x, 20)
-        masks.append(sitting.mask)
+        session.add_point(5 + 6 * x, 20)
+        masks.append(session.mask)
     assert len(model.prompts) == 8
     for expected in reversed(masks):
-        np.testing.assert_array_equal(sitting.mask, expected)
-        sitting.undo()
+        np.testing.assert_array_equal(session.mask, expected)
+        session.undo()
     assert len(model.prompts) > 8
 
 
-def test_an_error_of_the_model_leaves_the_session_as_it_was(sitting, model):
+def test_an_error_of_the_model_leaves_the_session_as_it_was(session, model):
     model.fails = True
-    sitting.add_point(30, 20)
+    session.add_point(30, 20)
     with pytest.raises(RuntimeError, match="out of memory"):
-        sitting.mask  # noqa: B018
-    assert len(sitting.points) == 1
+        session.mask  # noqa: B018
+    assert len(session.points) == 1
     model.fails = False
-    assert sitting.mask is not None
-    sitting.undo()
-    assert sitting.mask is None
+    assert session.mask is not None
+    session.undo()
+    assert session.mask is None
 
 
-def test_a_new_step_after_an_undo_ends_redo(sitting):
-    sitting.add_point(30, 20)
-    sitting.undo()
-    sitting.add_point(10, 20)
-    assert not sitting.can_redo
-    sitting.redo()
-    assert sitting.points[0].x == 10
+def test_a_new_step_after_an_undo_ends_redo(session):
+    session.add_point(30, 20)
+    session.undo()
+    session.add_point(10, 20)
+    assert not session.can_redo
+    session.redo()
+    assert session.points[0].x == 10
 
 
-def test_a_call_that_changes_nothing_is_no_step(sitting):
-    sitting.clear()
-    sitting.new_object()
-    sitting.rename(0, "object 1", "object")
-    assert not sitting.can_undo
+def test_a_call_that_changes_nothing_is_no_step(session):
+    session.clear()
+    session.new_object()
+    session.rename(0, "object 1", "object")
+    assert not session.can_undo
 
 
-def test_deleting_another_object_keeps_the_current_one(sitting):
+def test_deleting_another_object_keeps_the_current_one(session):
     for x in range(3):
-        sitting.add_point(10 + x, 20)
-        sitting.new_object()
-    sitting.select(2)
-    sitting.delete(0)
-    assert sitting.points[0].x == 12
-    sitting.delete(2)
-    assert sitting.points[0].x == 12
+        session.add_point(10 + x, 20)
+        session.new_object()
+    session.select(2)
+    session.delete(0)
+    assert session.points[0].x == 12
+    session.delete(2)
+    assert session.points[0].x == 12
 
 
-def test_listeners_are_called_after_every_change(sitting):
+def test_listeners_are_called_after_every_change(session):
     heard = []
-    sitting.on_change(lambda: heard.append(len(sitting.points)))
-    sitting.add_point(30, 20)
-    sitting.undo()
-    sitting.undo()
-    sitting.redo()
-    sitting.select(0)
+    session.on_change(lambda: heard.append(len(session.points)))
+    session.add_point(30, 20)
+    session.undo()
+    session.undo()
+    session.redo()
+    session.select(0)
     assert heard == [1, 0, 1, 1]
 
 
-def test_colours_differ_as_long_as_there_are_enough(sitting):
+def test_colours_differ_as_long_as_there_are_enough(session):
     for x in range(7):
-        sitting.add_point(5 + x, 20)
-        sitting.new_object()
-    assert len({item.color for item in sitting.objects[:7]}) == 7
-    kept = sitting.objects[3].color
-    sitting.delete(1)
-    assert sitting.objects[2].color == kept
+        session.add_point(5 + x, 20)
+        session.new_object()
+    assert len({item.color for item in session.objects[:7]}) == 7
+    kept = session.objects[3].color
+    session.delete(1)
+    assert session.objects[2].color == kept
 
 
-def test_names_stay_different(sitting):
+def test_names_stay_different(session):
     for x in range(3):
-        sitting.add_point(5 + x, 20)
-        sitting.new_object()
-    sitting.delete(0)
-    sitting.add_point(9, 9)
-    sitting.new_object()
-    names = [item.name for item in sitting.objects]
+        session.add_point(5 + x, 20)
+        session.new_object()
+    session.delete(0)
+    session.add_point(9, 9)
+    session.new_object()
+    names = [item.name for item in session.objects]
     assert len(set(names)) == len(names)
     with pytest.raises(ValueError, match=r"the name 'object 2' is taken"):
-        sitting.rename(1, "object 2")
+        session.rename(1, "object 2")
     with pytest.raises(ValueError, match="must not be empty"):
-        sitting.rename(1, "  ")
+        session.rename(1, "  ")
 
 
-def test_an_invalid_step_is_refused_and_changes_nothing(sitting):
-    sitting.add_point(30, 20)
-    objects = sitting.objects
+def test_an_invalid_step_is_refused_and_changes_nothing(session):
+    session.add_point(30, 20)
+    objects = session.objects
     with pytest.raises(ValueError, match="far outside the image"):
-        sitting.add_point(500, 20)
+        session.add_point(500, 20)
     with pytest.raises(ValueError, match="labels: expected 1"):
-        sitting.add_point(30, 20, 2)
+        session.add_point(30, 20, 2)
     with pytest.raises(ValueError, match="reversed"):
-        sitting.set_box(20, 20, 10, 30)
+        session.set_box(20, 20, 10, 30)
     with pytest.raises(ValueError, match="no mask 3: the last prompt gave 3 masks"):
-        sitting.choose(3)
+        session.choose(3)
     with pytest.raises(ValueError, match="no object 1: there are 1"):
-        sitting.select(1)
-    assert sitting.objects == objects
+        session.select(1)
+    assert session.objects == objects
 
 
 @pytest.mark.parametrize(
@@ -331,9 +331,9 @@ def test_an_invalid_step_is_refused_and_changes_nothing(sitting):
         (lambda record: record["objects"][0].update(color=[1, 2]), "three numbers"),
     ],
 )
-def test_a_damaged_session_is_refused_whole(sitting, change, message):
-    sitting.add_point(30, 20)
-    record = json.loads(sitting.to_json())
+def test_a_damaged_session_is_refused_whole(session, change, message):
+    session.add_point(30, 20)
+    record = json.loads(session.to_json())
     change(record)
     fresh = Session(Disc(), (HEIGHT, WIDTH))
     with pytest.raises(ValueError, match=message):
@@ -345,19 +345,19 @@ def test_a_damaged_session_is_refused_whole(sitting, change, message):
         fresh.load_json('{"points": [[1, 2]]}')
 
 
-def test_a_choice_of_an_absent_mask_is_refused(sitting):
-    sitting.set_box(5, 5, 20, 20)
-    record = json.loads(sitting.to_json())
+def test_a_choice_of_an_absent_mask_is_refused(session):
+    session.set_box(5, 5, 20, 20)
+    record = json.loads(session.to_json())
     record["objects"][0]["steps"].append({"choose": 2})
-    sitting.load_json(json.dumps(record))
-    assert isinstance(sitting.current.steps[-1], Choice)
+    session.load_json(json.dumps(record))
+    assert isinstance(session.current.steps[-1], Choice)
     with pytest.raises(ValueError, match="chooses mask 2 of 1"):
-        sitting.mask  # noqa: B018
+        session.mask  # noqa: B018
 
 
-def test_threads_share_one_decode(sitting, model):
-    sitting.add_point(30, 20)
-    threads = [threading.Thread(target=sitting.decoded) for _ in range(8)]
+def test_threads_share_one_decode(session, model):
+    session.add_point(30, 20)
+    threads = [threading.Thread(target=session.decoded) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -367,17 +367,17 @@ def test_threads_share_one_decode(sitting, model):
 
 def test_with_the_embedded_model(lite):
     image = load_image("street")
-    sitting = Session.on(lite, "street")
+    session = Session.on(lite, "street")
     first, second = ARTICLE_PROMPTS["two points"][1].points
-    sitting.add_point(*first)
+    session.add_point(*first)
     embedding = lite.encode(image)
-    np.testing.assert_array_equal(sitting.masks.bits, lite.decode(embedding, Prompt(points=[first])).bits)
-    sitting.add_point(*second)
+    np.testing.assert_array_equal(session.masks.bits, lite.decode(embedding, Prompt(points=[first])).bits)
+    session.add_point(*second)
     again = Session(partial(lite.decode, embedding), image.shape[:2], lite.name)
-    again.load_json(sitting.to_json())
-    np.testing.assert_array_equal(again.mask, sitting.mask)
-    assert json.loads(sitting.to_json())["model"] == "lite"
-    assert json.loads(sitting.to_json())["image"] == {"width": image.shape[1], "height": image.shape[0]}
+    again.load_json(session.to_json())
+    np.testing.assert_array_equal(again.mask, session.mask)
+    assert json.loads(session.to_json())["model"] == "lite"
+    assert json.loads(session.to_json())["image"] == {"width": image.shape[1], "height": image.shape[0]}
 
 
 HEAVY = ("torch", "torchvision", "segment_anything", "scipy", "pycocotools", "cv2", "skimage", "matplotlib")
