@@ -12,7 +12,7 @@ from skimage.segmentation import watershed
 from sam_nb import iou, load_image, segment_everything, select
 
 # Thresholds at which there is something to compare on every image.
-LOOSE = {"points_per_side": 8, "pred_iou_thresh": 0.4, "stability_score_thresh": 0.6}
+LOOSE = {"points_per_side": 8, "pred_iou_thresh": 0.4, "stability_score_thresh": 0.6, "box_nms_thresh": 0.7}
 
 
 @pytest.mark.parametrize(
