@@ -1,6 +1,6 @@
 """Draw the tables of README.md as bars: ``python benchmarks/charts.py`` writes benchmarks/charts.png.
 
-The numbers are read from README.md, so that picture and tables cannot differ.
+The numbers are read from README.md, so that chart and tables cannot differ.
 """
 
 import re
@@ -14,7 +14,7 @@ OURS, THEIRS = "#0072B2", "#B0B0B0"  # of Okabe and Ito's palette, and grey
 
 
 def table(name):
-    """Return the rows of a table of README.md, lists of text, without the head."""
+    """Return the rows of a table of README.md, lists of str, without the header."""
     text = README.read_text(encoding="utf-8")
     block = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", text, re.DOTALL)[1]
     lines = [line for line in block.splitlines() if line.startswith("|")]
@@ -42,7 +42,7 @@ def main():
     many = [row for row in table("decode") if row[1] == "100"]
     everything = {row[0]: row for row in table("everything")[::-1]}
     figure, grid = plt.subplots(3, 2, figsize=(10, 6.6), layout="constrained", height_ratios=(5, 4, 4))
-    bars(grid[0, 0], "vit_b: encode one picture, s", [(row[0], float(row[1]), "sam_nb" in row[0]) for row in encode])
+    bars(grid[0, 0], "vit_b: encode one image, s", [(row[0], float(row[1]), "sam_nb" in row[0]) for row in encode])
     bars(grid[0, 1], "... and the memory of it, MB", [(row[0], float(row[6]), "sam_nb" in row[0]) for row in encode])
     bars(
         grid[1, 0],
@@ -58,7 +58,7 @@ def main():
         for model, row in everything.items()
         for who, index in (("segment_anything", 2), ("sam_nb", 3))
     ]
-    bars(grid[2, 1], "everything-mode, one picture, s", rows)
+    bars(grid[2, 1], "everything-mode, one image, s", rows)
     figure.savefig(CHART, dpi=110)
 
 

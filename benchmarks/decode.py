@@ -1,8 +1,8 @@
-"""Many boxes about one picture: ``python benchmarks/decode.py``.
+"""Many boxes on one image: ``python benchmarks/decode.py``.
 
 Three ways to the same full-size masks, with `lite` and with Meta's vit_b: a call of `SamPredictor.predict` for each
-box, one of `SamPredictor.predict_torch` for all of them, and `Sam.decode_batch`. Then the memory of `decode_batch` as
-the boxes become more. Weights of vit_b are random: they decide neither time nor memory.
+box, one of `SamPredictor.predict_torch` for all of them, and `Sam.decode_batch`. Then the memory of `decode_batch` with
+more and more boxes. The weights of vit_b are random: time and memory do not depend on them.
 """
 
 import measure
@@ -12,7 +12,7 @@ from segment_anything import SamPredictor, sam_model_registry
 
 from sam_nb import Prompt, load_image, load_sam
 from sam_nb.model.lite import build_lite
-from sam_nb.model.loading import speed_up
+from sam_nb.model.loading import use_fast_layers
 from sam_nb.model.sam import Sam
 
 MODELS = ("lite", "vit_b")
@@ -30,21 +30,21 @@ def models(name):
     theirs = sam_model_registry[name]().eval().to(measure.DEVICE)
     ours = sam_model_registry[name]().eval().to(measure.DEVICE)
     ours.load_state_dict(theirs.state_dict())
-    return Sam(speed_up(ours), name, "random"), SamPredictor(theirs)
+    return Sam(use_fast_layers(ours), name, "random"), SamPredictor(theirs)
 
 
-def draw(count, size, seed=0):
-    """Return boxes Nx4 (x0, y0, x1, y1) in a picture of a size (height, width)."""
+def random_boxes(count, size, seed=0):
+    """Return random boxes Nx4 (x0, y0, x1, y1) in an image of a size (height, width)."""
     corners = np.random.default_rng(seed).uniform(0, 1, (count, 2, 2)) * size[::-1]
     return np.hstack([corners.min(1), corners.max(1) + 1]).clip(0, np.tile(size[::-1], 2))
 
 
 def memory_of(name, count):
-    """Return the peak memory of this process, MB, once so many boxes have been answered."""
+    """Return the peak memory of this process, MB, after decoding so many boxes."""
     ours, _ = models(name)
     image = load_image("street")
     embedding = ours.encode(image)
-    ours.decode_batch(embedding, [Prompt(box=box) for box in draw(count, image.shape[:2])])
+    ours.decode_batch(embedding, [Prompt(box=box) for box in random_boxes(count, image.shape[:2])])
     return measure.own_peak_memory()
 
 
@@ -83,7 +83,7 @@ def main():
     for name in MODELS:
         ours, predictor = models(name)
         for count in COUNTS:
-            sides = ways(ours, predictor, image, draw(count, image.shape[:2]))
+            sides = ways(ours, predictor, image, random_boxes(count, image.shape[:2]))
             times, masks = measure.in_turns(sides, arguments.rounds)
             alike = 100 * np.mean(masks["decode_batch"] == masks["predict"])
             each = [f"{1000 * times[side] / count:.0f}" for side in sides]
@@ -91,14 +91,14 @@ def main():
             rows.append((name, count, *each, f"{ratio:.2f}", f"{alike:.3f} %"))
     columns = ["model", "boxes", *(f"`{side}`, ms a box" for side in sides)]
     columns += ["times as fast as `predict`", "pixels alike"]
-    about = f"Street picture, 1152 x 648, full-size masks; medians of {arguments.rounds}, in turns. {measure.machine()}"
+    about = f"Street image, 1152 x 648, full-size masks; medians of {arguments.rounds}, in turns. {measure.machine()}"
     measure.report("decode", columns, rows, about, arguments.write)
     rows = []
     for name in MODELS:
         memory = [measure.printed_by(__file__, "--memory-of", name, count)[0] for count in MANY]
         rows.append((name, *(f"{megabytes:.0f}" for megabytes in memory)))
     print()
-    about = "Peak memory of the process, MB. What grows is the answers: the low-res logits of each, 256 kB."
+    about = "Peak memory of the process, MB. What grows are the masks: the low-res logits of each, 256 kB."
     measure.report("decode memory", ["model", *(f"boxes: {count}" for count in MANY)], rows, about, arguments.write)
 
 

@@ -1,9 +1,9 @@
-"""The image encoder of Meta's vit_b, by whom it is computed: ``python benchmarks/encode.py``.
+"""The image encoder of Meta's vit_b in several implementations: ``python benchmarks/encode.py``.
 
 `segment_anything`, this package in both precisions, transformers' `SamModel` and ONNX Runtime on the exported encoder
-(the last two if they are installed: ``pip install transformers onnx onnxruntime``), all with the same weights. They are
-random: that decides neither time nor memory. Each runs in a process of its own, or what one does to the memory would
-slow down the next. On a computer with a graphics card it is the graphics card that is measured.
+(the last two if they are installed: ``pip install transformers onnx onnxruntime``), all with the same random weights:
+time and memory do not depend on them. Each runs in a process of its own, so that none inherits another's memory. On a
+computer with a graphics card, that card is measured.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ NAMES = {
 }
 
 WEIGHTS, EXPORTED = "vit_b.pth", "encoder.onnx"
-PROMPTS = 100  # of which the masks in bfloat16 and in float32 are compared
+PROMPTS = 100  # whose masks in bfloat16 and in float32 are compared
 
 RENAMED = (  # transformers' names of the encoder's layers, where they differ
     (r"^patch_embed\.proj", "patch_embed.projection"),
@@ -57,12 +57,12 @@ def export(path):
     """Write the encoder as ONNX, 360 MB."""
     encoder = build().image_encoder.cpu()
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing fixes sizes, which are always the same here
+        warnings.simplefilter("ignore")  # tracing fixes sizes, which never change here
         torch.onnx.export(encoder, (torch.zeros(1, 3, 1024, 1024),), path, dynamo=False, input_names=["pixels"])
 
 
 def encoder(side, folder):
-    """Return what makes features of pixels, for one of the sides; `folder` holds weights and the exported encoder."""
+    """Return the encoder of one side, a function; `folder` holds weights and the exported encoder."""
     if side == "upstream":
         return build().image_encoder
     if side == "transformers":
@@ -86,7 +86,7 @@ def encoder(side, folder):
 
 
 def encode(side, folder):
-    """Write one side's features into `folder`; print the seconds of its first and third picture and its peak, MB."""
+    """Write one side's features into `folder`; print the seconds of its first and third image and its peak, MB."""
     torch.manual_seed(1)
     pixels = torch.randn(1, 3, 1024, 1024).to(measure.DEVICE)
     seconds = []
@@ -151,7 +151,7 @@ def main():
         )
         for side, numbers in medians.items()
     ]
-    columns = ["image encoder", "first picture, s", "times as fast", "third picture, s", "times as fast"]
+    columns = ["image encoder", "first image, s", "times as fast", "third image, s", "times as fast"]
     columns += ["largest difference of features", "peak memory, MB"]
     packages = measure.machine("segment-anything-py", "transformers", "onnxruntime")
     about = (

@@ -1,9 +1,9 @@
-"""What a dozen labelled pictures teach: ``python benchmarks/finetune.py``.
+"""Fine-tuning on a dozen labelled images: ``python benchmarks/finetune.py``.
 
-Painted cells in a look that SAM takes amiss (`sam_nb.learning.synthetic`, "stain"): 12 pictures to learn from, 4 to
-stop by, 8 to measure on, and 4 in another look, "halo", that nobody learned from; others for each seed. Fine-tuned as
-in notebook 11, and beside it a U-Net that learns cell or background from the same 12 pictures; its answer is cut to the
-box around each cell, so that it is measured as the other.
+Synthetic cells in a look that SAM segments badly (`sam_nb.learning.synthetic`, "stain"): 12 images for training, 4 for
+validation, 8 for testing, and 4 test images in another look, "halo", without any in training; different ones for each
+seed. Fine-tuned as in notebook 11, and beside it a U-Net that learns cell or background from the same 12 images; its
+output is cut to the box around each cell, so that both are measured alike.
 """
 
 import measure
@@ -17,21 +17,21 @@ STEPS = {"fine-tuning": 60, "U-Net": 80}
 
 
 def pairs(seed):
-    """Return a seed's pictures with their maps of cells: to learn from, to stop by, to measure on, another look."""
+    """Return a seed's images with their label maps: for training, validation and testing, and in another look."""
     scenes = [synthetic_cells(1000 * seed + number, look="stain" if number < 24 else "halo") for number in range(28)]
     made = [(scene.image, scene.labels) for scene in scenes]
     return made[:12], made[12:16], made[16:24], made[24:]
 
 
 def in_boxes(unet, side):
-    """Return the IoU of each cell with the U-Net's answer in the box around the cell."""
+    """Return the IoU of each cell with the U-Net's output in the box around the cell."""
     values = []
     for image, labels in side:
-        answer = unet.predict(image) == 1
+        predicted = unet.predict(image) == 1
         for number in np.unique(labels)[1:]:
             mask, cut = labels == number, np.zeros(labels.shape, bool)
             x0, y0, x1, y1 = bounding_box(mask)
-            cut[y0:y1, x0:x1] = answer[y0:y1, x0:x1]
+            cut[y0:y1, x0:x1] = predicted[y0:y1, x0:x1]
             values.append(iou(cut, mask))
     return np.array(values)
 

@@ -1,8 +1,8 @@
 """From the start of a kernel to the first mask: ``python benchmarks/first_mask.py``.
 
-A fresh Jupyter kernel runs the cells that a reader runs: import, load the model, encode the street picture, decode a
-click. Once as this package does it, once with `segment_anything` imported first, as its own examples have it; and
-vit_b (random weights) by this package and by `segment_anything` alone. Nothing is in the embedding cache.
+A fresh Jupyter kernel runs the cells that a reader runs: import, load the model, encode the street image, decode a
+click. Once with this package alone, once with `segment_anything` imported first, as in its own examples; and vit_b
+(random weights) by this package and by `segment_anything` alone. The embedding cache is empty.
 """
 
 import os

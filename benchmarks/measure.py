@@ -1,4 +1,4 @@
-"""What every benchmark does alike: run the sides in turns, say on which machine, put the table into README.md."""
+"""Shared by the benchmarks: run the sides in turns, describe the machine, put the table into README.md."""
 
 import argparse
 import os
@@ -26,32 +26,32 @@ def parser(module_doc):
 
 
 def in_turns(sides, rounds):
-    """Run the sides one after another, round by round, so that whatever else the machine does meets all of them.
+    """Run the sides one after another, round by round, so that other load on the machine meets all of them.
 
     Parameters
     ----------
     sides : dict of str to callable without arguments
     rounds : int
-        That count; one more goes before, for memory to be fetched and kernels to be chosen.
+        Measured rounds; one more goes before, for memory to be allocated and kernels to be chosen.
 
     Returns
     -------
     (dict of str to float, dict of str to object)
         Median seconds of each side, and what it returned last.
     """
-    times, answers = {name: [] for name in sides}, {}
+    times, returned = {name: [] for name in sides}, {}
     for _ in tqdm(range(rounds + 1), unit="round"):
         for name, run in sides.items():
             started = time.perf_counter()
-            answers[name] = run()
+            returned[name] = run()
             if DEVICE == "cuda":
                 torch.cuda.synchronize()
             times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(taken[1:]) for name, taken in times.items()}, answers
+    return {name: statistics.median(taken[1:]) for name, taken in times.items()}, returned
 
 
 def printed_by(*arguments):
-    """Return the numbers in the last line that a benchmark prints when it is started with these arguments, floats."""
+    """Return the numbers in the last line that a benchmark prints with these arguments, floats."""
     done = subprocess.run([sys.executable, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
     return [float(number) for number in done.stdout.splitlines()[-1].split()]
 

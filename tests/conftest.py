@@ -1,4 +1,4 @@
-"""Shared by all tests: a home of their own, no window, one model loaded once."""
+"""Shared by all tests: a cache folder of their own, no window, one model loaded once."""
 
 import os
 import tempfile
@@ -16,14 +16,14 @@ os.environ.pop("SAM_NB_MODEL", None)
 
 @pytest.fixture(autouse=True)
 def fresh_home(tmp_path, monkeypatch):
-    """Each test has an empty cache folder, so that none finds another's embeddings or checkpoints."""
+    """Give each test an empty cache folder, so that none finds another's embeddings or checkpoints."""
     monkeypatch.setenv("SAM_NB_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SAM_NB_MODEL", raising=False)
 
 
 @pytest.fixture
 def need_chromium():
-    """Skip loudly without a browser, and fail where one must be."""
+    """Skip loudly without a browser, and fail in CI."""
     if lab.find_chromium() is None:
         if os.environ.get("CI"):
             pytest.fail("no Chromium: the browser tests must run here")
@@ -49,7 +49,7 @@ def random_vit_b():
 
 @pytest.fixture
 def photo():
-    """Return a picture that is not square and has no symmetry, 300x451x3 uint8."""
+    """Return an image that is not square and has no symmetry, 300x451x3 uint8."""
     from sam_nb import load_image
 
     return load_image("cat")
@@ -57,14 +57,14 @@ def photo():
 
 @pytest.fixture
 def blob():
-    """Return an off-centre ellipse in a picture of 60x90, HxW bool."""
+    """Return an off-centre ellipse in an image of 60x90, HxW bool."""
     y, x = np.mgrid[:60, :90]
     return ((x - 25) / 15) ** 2 + ((y - 40) / 9) ** 2 < 1
 
 
 @pytest.fixture
 def known_masks():
-    """Return a function that makes an answer by "lite" out of masks, CxHxW bool, and their scores."""
+    """Return a function that makes `Masks` by "lite" out of masks, CxHxW bool, and their scores."""
     from sam_nb import Masks
 
     def make(bits, scores):

@@ -15,30 +15,53 @@ class Discs:
     Parameters
     ----------
     height, width : int
-        Of the picture, pixels.
+        Of the image, pixels.
     radius, hole : float
         Of the discs and of the holes in them, pixels.
+    sleep : callable
+        Takes the seconds that the model pretends to compute.
+
+    Attributes
+    ----------
+    prompts : list of Prompt
+        What was decoded.
+    encode_count : int
+        How many images were encoded.
+    wait : float
+        Seconds for encoding and for decoding.
+    gate : threading.Event
+        While it is cleared, the model goes on computing.
+    entered : threading.Event
+        Set whenever the model begins to compute.
     """
 
     name = "discs"
+    max_preview_seconds = 0.1
 
-    def __init__(self, height, width, radius=30, hole=10):
+    def __init__(self, height, width, radius=30, hole=10, sleep=time.sleep):
         self.ys, self.xs = np.mgrid[:height, :width]
         self.radius, self.hole = radius, hole
-        self.asked = []
+        self.prompts = []
+        self.encode_count = 0
         self.wait = 0.0
         self.fails = False
         self.threads = set()
+        self.gate, self.entered = threading.Event(), threading.Event()
+        self.gate.set()
+        self._sleep = sleep
 
     def encode(self, image, progress=None):
-        time.sleep(self.wait)
+        self.encode_count += 1
+        if progress is not None:
+            progress(0.25)
+        self._compute()
         return "encoded"
 
     def decode(self, embedding, prompt):
         assert embedding == "encoded"
-        self.asked.append(replace(prompt, mask_input=None))  # not to look like a leak: 256 kB each
+        self.prompts.append(replace(prompt, mask_input=None))  # not to look like a leak: 256 kB each
         self.threads.add(threading.current_thread().name)
-        time.sleep(self.wait)
+        self._compute()
         if self.fails:
             raise RuntimeError("the model has <no> memory left")
         mask = np.zeros(self.xs.shape, bool)
@@ -53,3 +76,8 @@ class Discs:
         scores = np.array([0.5, 0.9, 0.7] if lone else [0.8], np.float32)
         logits = np.full((len(scores), 256, 256), 0.3, np.float32)
         return Masks(scores, logits, "discs", mask.shape, lambda index: mask)
+
+    def _compute(self):
+        self.entered.set()
+        assert self.gate.wait(60)
+        self._sleep(self.wait)

@@ -22,7 +22,7 @@ CHROMIUM_FLAGS = (
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
-    # Nothing but the page: no updates, no synchronisation.
+    # Nothing but the page: no updates, no synchronization.
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",

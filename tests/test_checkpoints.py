@@ -1,4 +1,4 @@
-"""Downloads, against a server on 127.0.0.1 that serves a vit_b checkpoint whole, cut, changed, or not at all."""
+"""Downloads, from a server on 127.0.0.1 that serves a vit_b checkpoint whole, cut, changed, or not at all."""
 
 import dataclasses
 import http.server
@@ -16,7 +16,7 @@ from sam_nb.storage import cache_dir
 
 @pytest.fixture(scope="module")
 def checkpoint_file(random_vit_b, tmp_path_factory):
-    """Return a file made as Meta made theirs: `torch.save` of the state dict, 375 MB."""
+    """Return a checkpoint as Meta's: `torch.save` of the state dict, 375 MB."""
     import torch
 
     path = tmp_path_factory.mktemp("served") / "sam_vit_b_random.pth"
@@ -28,7 +28,7 @@ def checkpoint_file(random_vit_b, tmp_path_factory):
 class Server(http.server.ThreadingHTTPServer):
     """Serves one file: whole, cut in the middle, with one bit changed, or by a server that cannot continue.
 
-    A request for a range is answered from there, except under /plain.
+    A request for a range gets the file from there on, except under /plain.
     """
 
     def __init__(self, path):
@@ -101,7 +101,7 @@ def test_a_whole_file_is_fetched_once_and_becomes_a_model(serve, random_vit_b, c
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/changed", r"is not vit_b's file.*Nothing was kept of it.*load_sam\(.lite.\)"),
+        ("/changed", r"the file at .* is not vit_b's.*Nothing of it was kept.*load_sam\(.lite.\)"),
         ("/absent", r"could not download vit_b .*404"),
     ],
 )
@@ -114,11 +114,12 @@ def test_nothing_is_kept_of_a_bad_download(serve, path, words):
 
 
 @pytest.mark.parametrize("path", ["/whole", "/plain"])
-def test_a_cut_download_goes_on_where_it_ended(serve, path):
+def test_an_interrupted_download_resumes(serve, path):
     point_to, server = serve
     checkpoint = point_to("/cut")
     with pytest.raises(
-        RuntimeError, match=r"could not download vit_b \(375 MB\).* 18[67] MB are kept: ask again.*by hand: open"
+        RuntimeError,
+        match=r"could not download vit_b \(375 MB\).* 18[67] MB are kept: call again to resume.*by hand: open",
     ):
         download("vit_b")
     assert kept(checkpoint) == ["sam_vit_b_01ec64.part"]
@@ -130,16 +131,23 @@ def test_a_cut_download_goes_on_where_it_ended(serve, path):
     assert server.requests[1] == (path, f"bytes={have}-")
 
 
-def test_an_address_that_does_not_answer(monkeypatch):
+def test_models_that_cannot_be_downloaded():
+    with pytest.raises(ValueError, match=r"no weights to download for 'vit_z': expected one of vit_b, vit_l, vit_h$"):
+        download("vit_z")
+    with pytest.raises(ValueError, match=r"for 'lite': expected one of .*lite is part of the package"):
+        download("lite")
+
+
+def test_an_address_without_a_server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setitem(
         CHECKPOINTS, "vit_b", dataclasses.replace(CHECKPOINTS["vit_b"], url="http://127.0.0.1:9/sam_vit_b_01ec64.pth")
     )
-    with pytest.raises(RuntimeError, match=r"could not download vit_b.*To fetch it by hand"):
+    with pytest.raises(RuntimeError, match=r"could not download vit_b.*To download it by hand"):
         download("vit_b")
 
 
-def test_two_that_ask_at_once_share_one_download(serve):
+def test_two_calls_at_once_share_one_download(serve):
     point_to, server = serve
     checkpoint = point_to("/whole")
     with ThreadPoolExecutor(2) as pool:
@@ -167,14 +175,14 @@ def test_a_local_file_is_taken_instead(checkpoint_file, capsys):
     assert "vit_b: weights from sam_vit_b_random.pth, 93.7 M parameters" in capsys.readouterr().out
 
 
-def test_local_files_that_are_no_weights(checkpoint_file, tmp_path):
+def test_local_files_that_are_not_weights(checkpoint_file, tmp_path):
     import torch
 
     with pytest.raises(FileNotFoundError, match=r"no weights at .*absent.pth"):
         loading.load_sam("vit_b", checkpoint=tmp_path / "absent.pth")
     cut = tmp_path / "cut.pth"
     cut.write_bytes(checkpoint_file.read_bytes()[:1_000_000])
-    with pytest.raises(ValueError, match=r"\(1,000,000 bytes\) holds no weights.*A download that was cut\?"):
+    with pytest.raises(ValueError, match=r"\(1,000,000 bytes\) holds no weights.*An incomplete download\?"):
         loading.load_sam("vit_b", checkpoint=cut)
     torch.save({"image_encoder.patch_embed.proj.weight": torch.zeros(5)}, tmp_path / "foreign.pth")
     with pytest.raises(ValueError, match="unknown model"):
@@ -205,7 +213,7 @@ def test_the_table():
         assert checkpoint.url.endswith(checkpoint.file)
         assert len(checkpoint.sha256) == 64
         assert checkpoint.licence == "Apache-2.0"
-    assert set(loading.ARCHITECTURES) - {"lite"} < set(CHECKPOINTS)
+    assert set(loading.ARCHITECTURES) - {"lite"} == set(CHECKPOINTS)
 
 
 def test_home(monkeypatch, tmp_path):

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
-from pycocotools import mask as rle
+import torch
+from scipy import ndimage
 from segment_anything import SamAutomaticMaskGenerator
+from segment_anything.utils import amg
+from skimage.filters import sobel
+from skimage.segmentation import watershed
 
 from sam_nb import iou, load_image, segment_everything, select
 
-# `lite` scores low: thresholds at which there is something to compare.
-LOOSE = {"points_per_side": 8, "pred_iou_thresh": 0.4, "stability_score_thresh": 0.6}
+# Thresholds at which there is something to compare on every image.
+LOOSE = {"points_per_side": 8, "pred_iou_thresh": 0.4, "stability_score_thresh": 0.6, "box_nms_thresh": 0.7}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +37,7 @@ def test_it_finds_what_upstream_finds(lite, settings):
     for mine, other in zip(ours, theirs, strict=True):
         assert set(mine) == set(other)
         assert iou(mine["segmentation"], other["segmentation"]) > 0.99
-        assert mine["segmentation"].dtype == other["segmentation"].dtype
+        assert mine["segmentation"].dtype == other["segmentation"].dtype == bool
         assert mine["area"] == np.count_nonzero(mine["segmentation"])
         assert mine["area"] == pytest.approx(other["area"], rel=0.01)
         if np.array_equal(mine["segmentation"], other["segmentation"]):
@@ -50,10 +54,12 @@ def test_output_modes_hold_the_same_masks(lite, photo):
     modes = {mode: segment_everything(lite, photo, **LOOSE, output_mode=mode) for mode in ("binary_mask", "coco_rle")}
     assert modes["binary_mask"]
     for mask, code in zip(modes["binary_mask"], modes["coco_rle"], strict=True):
-        assert np.array_equal(rle.decode(code["segmentation"]).astype(bool), mask["segmentation"])
+        expected = amg.mask_to_rle_pytorch(torch.from_numpy(mask["segmentation"][None]))[0]
+        assert code["segmentation"] == amg.coco_encode_rle(expected)
     plain = segment_everything(lite, photo, **LOOSE, output_mode="uncompressed_rle")
     theirs = SamAutomaticMaskGenerator(lite.model, **LOOSE, output_mode="uncompressed_rle").generate(photo)
     assert plain[0]["segmentation"] == theirs[0]["segmentation"]
+    assert np.array_equal(amg.rle_to_mask(plain[0]["segmentation"]), modes["binary_mask"][0]["segmentation"])
 
 
 def test_grids_of_your_own(lite, photo):
@@ -99,4 +105,24 @@ def test_stricter_thresholds_need_no_decoding(lite):
             np.array_equal(one["segmentation"], other["segmentation"])
             for one, other in zip(selected, directly, strict=True)
         )
-    assert select([], pred_iou_thresh=0) == []
+    assert select([]) == []
+    assert len(select(everything)) == len(everything)
+
+
+def coins(image):
+    """Return the coins' masks by scikit-image's own example for them: a watershed of the edges."""
+    grey = image[..., 0]
+    seeds = np.select([grey < 30, grey > 150], [1, 2])
+    labels, count = ndimage.label(ndimage.binary_fill_holes(watershed(sobel(grey), seeds) == 2))
+    masks = [labels == number for number in range(1, count + 1)]
+    return [mask for mask in masks if np.count_nonzero(mask) > 500]
+
+
+def test_lite_finds_the_coins_with_its_own_thresholds(lite):
+    image = load_image("coins")
+    records = segment_everything(lite, image, points_per_side=16)
+    kept = select(records, **vars(lite.thresholds))
+    assert len(kept) == len(records) < 100
+    best = [max(iou(record["segmentation"], coin) for record in records) for coin in coins(image)]
+    assert len(best) == 24
+    assert sum(value > 0.8 for value in best) >= 22

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_nb.canvas.layers import MAX_OBJECTS, jpeg, masks_file, picture_file, snapshot
+from sam_nb.canvas.layers import MAX_OBJECTS, encode_image, encode_jpeg, encode_masks, snapshot
 from sam_nb.canvas.view import View
 from sam_nb.palette import BOX, NEGATIVE, POSITIVE
 from sam_nb.session import Box, Point
@@ -24,7 +24,7 @@ def view():
 
 
 def test_a_mask_comes_through_exactly(blob, view):
-    layer = decoded(masks_file([(blob, RED)], view, 0.5))
+    layer = decoded(encode_masks([(blob, RED)], view, 0.5))
     assert layer.shape == (60, 90, 4)
     visible = layer[..., 3] > 0
     # The outline is drawn on the mask's own border pixels, a little wide.
@@ -37,7 +37,7 @@ def test_a_mask_comes_through_exactly(blob, view):
 
 def test_holes_stay_holes(blob, view):
     blob[38:43, 20:30] = False
-    layer = decoded(masks_file([(blob, RED)], view, 0.5))
+    layer = decoded(encode_masks([(blob, RED)], view, 0.5))
     assert layer[40, 25, 3] == 0
     assert layer[37, 25, 3] == 255  # and have an outline
 
@@ -45,35 +45,35 @@ def test_holes_stay_holes(blob, view):
 def test_later_masks_lie_on_top(blob, view):
     other = np.zeros_like(blob)
     other[36:45, 20:60] = True
-    layer = decoded(masks_file([(blob, RED), (other, BLUE)], view, 0.5))
+    layer = decoded(encode_masks([(blob, RED), (other, BLUE)], view, 0.5))
     assert tuple(layer[40, 27, :3]) == BLUE
     assert tuple(layer[47, 25, :3]) == RED
 
 
 def test_many_objects_fit_into_the_palette(blob, view):
     painted = [(np.roll(blob, index, axis=1), (index, 0, 0)) for index in range(MAX_OBJECTS + 20)]
-    assert decoded(masks_file(painted, view, 0.5)).any()
+    assert decoded(encode_masks(painted, view, 0.5)).any()
 
 
 def test_no_masks_are_nothing(view):
-    assert not decoded(masks_file([], view, 0.5)).any()
+    assert not decoded(encode_masks([], view, 0.5)).any()
 
 
 def test_from_close_by_a_pixel_is_a_square(blob):
     view = View(60, 90, 120, 180, 8.0, left=15, top=32)
-    layer = decoded(masks_file([(blob, RED)], view, 0.5))
+    layer = decoded(encode_masks([(blob, RED)], view, 0.5))
     visible = layer[..., 3] > 0
     expected = blob[32:47, 15:37].repeat(8, axis=0).repeat(8, axis=1)[:120, :176]
     # The outline is about a pixel wide on the canvas.
     assert np.count_nonzero(visible[:, :176] ^ expected) < 0.04 * expected.size
 
 
-def test_the_picture_in_view(photo):
-    whole = decoded(picture_file(photo, View(300, 451, 150, 226, 0.5)))[..., :3]
+def test_the_image_in_view(photo):
+    whole = decoded(encode_image(photo, View(300, 451, 150, 226, 0.5)))[..., :3]
     assert whole.shape == (150, 226, 3)
     blocks = photo[:300, :450].reshape(150, 2, 225, 2, 3).mean((1, 3))
     assert np.abs(whole[:, :225].astype(float) - blocks).mean() < 4
-    close = decoded(picture_file(photo, View(300, 451, 240, 320, 8.0, left=100, top=60)))[..., :3]
+    close = decoded(encode_image(photo, View(300, 451, 240, 320, 8.0, left=100, top=60)))[..., :3]
     part = photo[60:90, 100:140].repeat(8, axis=0).repeat(8, axis=1)
     assert np.abs(close.astype(float) - part).mean() < 4
 
@@ -81,11 +81,11 @@ def test_the_picture_in_view(photo):
 def test_the_snapshot_shows_everything(blob, view):
     image = np.full((60, 90, 3), 100, np.uint8)
     points = [Point(70, 20, 1), Point(25, 40, 0)]
-    picture = snapshot(image, view, painted=[(blob, RED)], points=points, box=Box(50, 5, 85, 50), opacity=0.5)
-    assert picture.shape == (60, 90, 3)
-    assert tuple(picture[40, 38]) == (150, 55, 60)  # the mask at half strength
-    assert tuple(picture[55, 5]) == (100, 100, 100)
-    assert tuple(picture[16, 66]) == POSITIVE
-    assert tuple(picture[35, 25]) == NEGATIVE
-    assert tuple(picture[30, 85]) == BOX
-    assert jpeg(picture)[:2] == b"\xff\xd8"
+    drawn = snapshot(image, view, painted=[(blob, RED)], points=points, box=Box(50, 5, 85, 50), opacity=0.5)
+    assert drawn.shape == (60, 90, 3)
+    assert tuple(drawn[40, 38]) == (150, 55, 60)  # the mask at half strength
+    assert tuple(drawn[55, 5]) == (100, 100, 100)
+    assert tuple(drawn[16, 66]) == POSITIVE
+    assert tuple(drawn[35, 25]) == NEGATIVE
+    assert tuple(drawn[30, 85]) == BOX
+    assert encode_jpeg(drawn)[:2] == b"\xff\xd8"

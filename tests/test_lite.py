@@ -19,9 +19,9 @@ def test_the_backbone_is_timms(size):
     ours = EfficientNetLite2().eval()
     ours.load_state_dict(theirs.state_dict())
     assert list(ours.channels) == theirs.feature_info.channels()
-    pictures = torch.randn(2, 3, *size)
+    images = torch.randn(2, 3, *size)
     with torch.no_grad():
-        for mine, other in zip(ours(pictures), theirs(pictures), strict=True):
+        for mine, other in zip(ours(images), theirs(images), strict=True):
             assert torch.equal(mine, other)
 
 
@@ -85,7 +85,7 @@ def test_the_decoder_uses_fine_features_where_they_are():
         assert set(columns.tolist()) == {4 * column + across * pixels + offset for offset in range(pixels)}
 
 
-def test_several_prompts_of_one_picture_decode_as_one_by_one():
+def test_several_prompts_of_one_image_decode_as_one_by_one():
     torch.manual_seed(0)
     model = build_lite()
     for parameter in model.mask_decoder.spread.parameters():

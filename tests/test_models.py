@@ -1,13 +1,15 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
 from sam_nb.masks import iou
 from sam_nb.model import loading
-from sam_nb.model import sam as models
 from sam_nb.model.embeddings import EmbeddingCache
 from sam_nb.model.loading import load_sam
-from sam_nb.model.sam import Sam
+from sam_nb.model.sam import CHUNKS, Sam, Thresholds, fit_to_side
 from sam_nb.prompts import Prompt
 
 
@@ -25,7 +27,9 @@ def test_the_environment_variable_decides(monkeypatch):
     monkeypatch.setenv("SAM_NB_MODEL", "lite")
     assert load_sam(device="cpu").name == "lite"
     monkeypatch.setenv("SAM_NB_MODEL", "vit_x")
-    with pytest.raises(ValueError, match="SAM_NB_MODEL asks for 'vit_x': expected one of lite, vit_b, vit_l, vit_h"):
+    with pytest.raises(
+        ValueError, match=r"no model 'vit_x', set by .* SAM_NB_MODEL: expected one of lite, vit_b, vit_l, vit_h"
+    ):
         load_sam()
 
 
@@ -48,9 +52,7 @@ def test_lite_reads_its_weights_from_safetensors(tmp_path, lite):
 def test_an_embedding_is_computed_once(lite, photo, tmp_path, monkeypatch):
     def kernel():
         """Return the model as another notebook has it: same weights, same folder, nothing in memory."""
-        sam = Sam(lite.model, lite.name, lite.weights)
-        sam._cache = EmbeddingCache(tmp_path / "embeddings")
-        return sam
+        return Sam(lite.model, lite.name, lite.weights, cache=EmbeddingCache(tmp_path / "embeddings"))
 
     first = kernel()
     embedding = first.encode(photo)
@@ -74,8 +76,7 @@ def test_an_embedding_is_computed_once(lite, photo, tmp_path, monkeypatch):
 
 
 def test_a_damaged_embedding_is_computed_again(lite, photo, tmp_path):
-    sam = Sam(lite.model, lite.name, lite.weights)
-    sam._cache = EmbeddingCache(tmp_path, in_memory=0)
+    sam = Sam(lite.model, lite.name, lite.weights, cache=EmbeddingCache(tmp_path, in_memory=0))
     embedding = sam.encode(photo)
     (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:99])
@@ -84,19 +85,19 @@ def test_a_damaged_embedding_is_computed_again(lite, photo, tmp_path):
 
 
 def test_the_cache_is_bounded(lite, photo, tmp_path):
-    sam = Sam(lite.model, lite.name, lite.weights)
-    sam._cache = EmbeddingCache(tmp_path, in_memory=2, on_disk=10_000_000)  # two embeddings of 4.2 MB
-    pictures = [np.roll(photo, shift, axis=1) for shift in range(4)]
-    keys = [sam.encode(picture).key for picture in pictures]
-    assert len(sam._cache._held) == 2
+    cache = EmbeddingCache(tmp_path, in_memory=2, on_disk=10_000_000)  # two embeddings of 4.2 MB
+    sam = Sam(lite.model, lite.name, lite.weights, cache=cache)
+    keys = [sam.encode(np.roll(photo, shift, axis=1)).key for shift in range(4)]
     assert len(list(tmp_path.glob("*"))) == 2
     assert (tmp_path / f"{keys[-1]}.safetensors").exists()
+    for path in tmp_path.glob("*"):
+        path.unlink()
+    assert [cache.get(key) is not None for key in keys] == [False, False, True, True]  # in memory
 
 
 def test_a_folder_that_cannot_be_written_costs_only_speed(lite, photo, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    sam = Sam(lite.model, lite.name, lite.weights)
-    sam._cache = EmbeddingCache(tmp_path / "file")
+    sam = Sam(lite.model, lite.name, lite.weights, cache=EmbeddingCache(tmp_path / "file"))
     assert sam.encode(photo).original_size == (300, 451)
 
 
@@ -109,14 +110,14 @@ def test_what_cannot_be_encoded(lite):
 
 def test_what_cannot_be_decoded(lite, photo):
     embedding = lite.encode(photo)
-    with pytest.raises(ValueError, match="lies far outside the picture, which is 451 wide and 300 high"):
+    with pytest.raises(ValueError, match=r"lies far outside the (?:image|picture), which is 451 wide and 300 high"):
         lite.decode(embedding, Prompt(points=[(900, 20)]))
     with pytest.raises(ValueError, match="lies far outside"):
         lite.decode_batch(embedding, [Prompt(box=(0, 0, 10, 10)), Prompt(box=(0, 0, 10, 900))])
     with pytest.raises(ValueError, match=r"lite expects logits of shape \(1, 256, 256\), got \(1, 64, 64\)"):
         lite.decode(embedding, Prompt(mask_input=-np.ones((64, 64))))
     stranger = Sam(lite.model, "vit_b", "other weights")
-    with pytest.raises(ValueError, match="was made by lite: encode the picture again"):
+    with pytest.raises(ValueError, match="by these weights of vit_b, got one by lite: encode the image again"):
         stranger.decode(embedding, Prompt(points=[(5, 5)]))
 
 
@@ -128,7 +129,7 @@ def test_one_click_gives_three_masks_and_more_gives_one(lite, photo):
     assert len(lite.decode(embedding, Prompt(points=[(200, 150)]), multimask_output=False)) == 1
 
 
-def test_many_prompts_of_many_kinds_come_back_in_order(lite, photo):
+def test_many_prompts_of_many_shapes_come_back_in_order(lite, photo):
     embedding = lite.encode(photo)
     logits = lite.decode(embedding, Prompt(points=[(200, 150)])).logits[0]
     prompts = [
@@ -140,23 +141,49 @@ def test_many_prompts_of_many_kinds_come_back_in_order(lite, photo):
         Prompt(points=[(200, 150)], box=(20, 20, 300, 280)),
         Prompt(mask_input=logits),
     ]
-    answers = lite.decode_batch(embedding, prompts)
-    assert len(answers) == len(prompts)
-    for prompt, answer in zip(prompts, answers, strict=True):
-        alone = lite.decode(embedding, prompt, multimask_output=False)
-        assert np.allclose(answer.logits, alone.logits, atol=1e-3)
-        assert np.mean(answer.bits == alone.bits) > 0.999
+    decoded = lite.decode_batch(embedding, prompts)
+    assert len(decoded) == len(prompts)
+    for prompt, masks in zip(prompts, decoded, strict=True):
+        alone = lite.decode(embedding, prompt)
+        assert len(masks) == len(alone)
+        assert np.allclose(masks.logits, alone.logits, atol=1e-3)
+        assert np.mean(masks.bits == alone.bits) > 0.999
     assert lite.decode_batch(embedding, []) == []
-    assert len(lite.decode_batch(embedding, prompts[:2], multimask_output=True)[0]) == 3
+    assert [len(masks) for masks in decoded] == [3, 1, 1, 3, 1, 1, 1]
+    for several in (True, False):
+        decoded = lite.decode_batch(embedding, prompts, multimask_output=several)
+        assert [len(masks) for masks in decoded] == [3 if several else 1] * len(prompts)
 
 
 def test_more_prompts_than_one_pass_takes(lite, photo):
     embedding = lite.encode(photo)
-    prompts = [Prompt(points=[(x, 150)]) for x in range(10, 10 + 2 * models.CHUNKS["cpu"] + 3)]
-    answers = lite.decode_batch(embedding, prompts)
-    assert len(answers) == len(prompts)
-    last = lite.decode(embedding, prompts[-1], multimask_output=False)
-    assert np.allclose(answers[-1].logits, last.logits, atol=1e-3)
+    prompts = [Prompt(points=[(x, 150)]) for x in range(10, 10 + 2 * CHUNKS["cpu"] + 3)]
+    decoded = lite.decode_batch(embedding, prompts)
+    assert len(decoded) == len(prompts)
+    last = lite.decode(embedding, prompts[-1])
+    assert np.allclose(decoded[-1].logits, last.logits, atol=1e-3)
+
+
+def test_masks_are_pickled_whole(lite, photo):
+    masks = lite.decode(lite.encode(photo), Prompt(points=[(200, 150)]))
+    again = pickle.loads(pickle.dumps(masks))
+    assert np.array_equal(again.bits, masks.bits)
+    assert np.array_equal(copy.deepcopy(masks).best, masks.best)
+
+
+def test_thresholds_are_the_architecture_s(lite):
+    meta = Thresholds(pred_iou_thresh=0.88, stability_score_thresh=0.95, box_nms_thresh=0.7)
+    assert Sam(lite.model, "vit_b", "random").thresholds == meta
+    assert lite.thresholds != meta
+    assert Sam(lite.model, "lite", "weights of my own").thresholds == lite.thresholds
+    assert 0 < lite.max_preview_seconds < 1
+
+
+def test_an_image_is_fit_to_the_encoder_s_side():
+    assert fit_to_side(np.zeros((30, 60, 3), np.uint8), 512).shape == (256, 512, 3)
+    assert fit_to_side(np.zeros((1000, 3, 3), np.uint8), 512).shape == (512, 2, 3)
+    with pytest.raises(ValueError, match=r"an image of 2x3000 is too thin: resized to 512 pixels"):
+        fit_to_side(np.zeros((3000, 2, 3), np.uint8), 512)
 
 
 def test_bfloat16_gives_nearly_the_same_masks(lite, photo, capsys):

@@ -12,7 +12,7 @@ from sam_nb.prompts import Prompt
 
 @pytest.fixture(scope="module", params=["lite", "vit_b"])
 def pair(request, lite, random_vit_b, tmp_path_factory):
-    """Return our model, an embedding, and upstream's predictor after `set_image`; the picture is not square."""
+    """Return our model, an embedding, and upstream's predictor after `set_image`; the image is not square."""
     image = load_image("cat")
     sam = lite if request.param == "lite" else Sam(random_vit_b.eval(), "vit_b", "random")
     predictor = SamPredictor(sam.model)
@@ -21,7 +21,7 @@ def pair(request, lite, random_vit_b, tmp_path_factory):
 
 
 def previous(predictor):
-    """Return low-res logits as an earlier answer would leave them, 1x256x256."""
+    """Return the low-res logits of an earlier prompt, 1x256x256."""
     return predictor.predict(np.array([[200, 150]]), np.array([1]), multimask_output=False)[2]
 
 
@@ -44,12 +44,12 @@ def test_encode_equals_set_image(pair):
 
 
 @pytest.mark.parametrize("multimask_output", [False, True])
-@pytest.mark.parametrize("kind", PROMPTS)
-def test_decode_equals_predict(pair, kind, multimask_output):
+@pytest.mark.parametrize("shape", PROMPTS)
+def test_decode_equals_predict(pair, shape, multimask_output):
     sam, embedding, predictor = pair
-    fields = {name: value(predictor) if callable(value) else value for name, value in PROMPTS[kind].items()}
+    fields = {name: value(predictor) if callable(value) else value for name, value in PROMPTS[shape].items()}
     prompt = Prompt(**fields)
-    answer = sam.decode(embedding, prompt, multimask_output=multimask_output)
+    ours = sam.decode(embedding, prompt, multimask_output=multimask_output)
     masks, scores, logits = predictor.predict(
         point_coords=np.array(fields["points"]) if "points" in fields else None,
         point_labels=np.array(fields.get("labels", [1])) if "points" in fields else None,
@@ -57,24 +57,24 @@ def test_decode_equals_predict(pair, kind, multimask_output):
         mask_input=fields.get("mask_input"),
         multimask_output=multimask_output,
     )
-    assert len(answer) == (3 if multimask_output else 1)
-    assert answer.bits.dtype == bool
-    assert np.array_equal(answer.bits, masks)
-    assert np.array_equal(answer.scores, scores)
-    assert np.array_equal(answer.logits, logits)
-    assert answer.model == sam.name
+    assert len(ours) == (3 if multimask_output else 1)
+    assert ours.bits.dtype == bool
+    assert np.array_equal(ours.bits, masks)
+    assert np.array_equal(ours.scores, scores)
+    assert np.array_equal(ours.logits, logits)
+    assert ours.model == sam.name
 
 
 @pytest.mark.parametrize("multimask_output", [False, True])
 def test_decode_many_boxes_equals_predict_torch(pair, multimask_output):
     sam, embedding, predictor = pair
     boxes = [(24, 17, 298, 247), (183, 33, 266, 245), (72, 20, 177, 225)]
-    answers = sam.decode_batch(embedding, [Prompt(box=box) for box in boxes], multimask_output=multimask_output)
+    decoded = sam.decode_batch(embedding, [Prompt(box=box) for box in boxes], multimask_output=multimask_output)
     transformed = torch.tensor(predictor.transform.apply_boxes(np.array(boxes), embedding.original_size)).float()
     masks, scores, logits = predictor.predict_torch(None, None, transformed, multimask_output=multimask_output)
-    assert np.array_equal(np.stack([answer.bits for answer in answers]), masks.numpy())
-    assert np.array_equal(np.stack([answer.scores for answer in answers]), scores.numpy())
-    assert np.array_equal(np.stack([answer.logits for answer in answers]), logits.numpy())
+    assert np.array_equal(np.stack([ours.bits for ours in decoded]), masks.numpy())
+    assert np.array_equal(np.stack([ours.scores for ours in decoded]), scores.numpy())
+    assert np.array_equal(np.stack([ours.logits for ours in decoded]), logits.numpy())
 
 
 def test_decode_many_points_equals_predict_torch(pair):
@@ -82,14 +82,14 @@ def test_decode_many_points_equals_predict_torch(pair):
     points = np.array([[[120.0, 200.0], [30.5, 9.0]], [[200.0, 100.0], [440.0, 290.0]]])
     labels = np.array([[1, 0], [1, 1]])
     prompts = [Prompt(points=p, labels=q) for p, q in zip(points, labels, strict=True)]
-    answers = sam.decode_batch(embedding, prompts)
+    decoded = sam.decode_batch(embedding, prompts)
     transformed = torch.tensor(predictor.transform.apply_coords(points, embedding.original_size)).float()
     masks, _, logits = predictor.predict_torch(transformed, torch.tensor(labels), multimask_output=False)
-    assert np.array_equal(np.stack([answer.bits for answer in answers]), masks.numpy())
-    assert np.array_equal(np.stack([answer.logits for answer in answers]), logits.numpy())
+    assert np.array_equal(np.stack([ours.bits for ours in decoded]), masks.numpy())
+    assert np.array_equal(np.stack([ours.logits for ours in decoded]), logits.numpy())
 
 
-def test_the_predictor_we_hand_out_is_ready(pair):
+def test_the_predictor_is_ready(pair):
     sam, embedding, predictor = pair
     ours = sam.predictor(embedding)
     point, label = np.array([[120, 200]]), np.array([1])
@@ -97,11 +97,11 @@ def test_the_predictor_we_hand_out_is_ready(pair):
         assert np.array_equal(mine, theirs)
 
 
-def test_meta_s_own_numbers_run_unchanged_on_a_picture_of_1800_by_1200(lite):
+def test_meta_s_own_numbers_run_unchanged_on_an_image_of_1800_by_1200(lite):
     """The prompts of Meta's predictor example, made for its truck.jpg, through `SamPredictor` on `lite`."""
-    picture = np.random.default_rng(0).integers(0, 256, (1200, 1800, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (1200, 1800, 3), dtype=np.uint8)
     predictor = SamPredictor(lite.model)
-    predictor.set_image(picture)
+    predictor.set_image(image)
     point, label = np.array([[500, 375]]), np.array([1])
     masks, scores, logits = predictor.predict(point, label, multimask_output=True)
     assert masks.shape == (3, 1200, 1800)
@@ -114,7 +114,7 @@ def test_meta_s_own_numbers_run_unchanged_on_a_picture_of_1800_by_1200(lite):
     wheel = predictor.predict(np.array([[575, 750]]), np.array([0]), box=box, multimask_output=False)[0]
     assert wheel.shape == (1, 1200, 1800)
     boxes = torch.tensor([[75, 275, 1725, 850], [425, 600, 700, 875], [1375, 550, 1650, 800], [1240, 675, 1400, 750]])
-    transformed = predictor.transform.apply_boxes_torch(boxes, picture.shape[:2])
+    transformed = predictor.transform.apply_boxes_torch(boxes, image.shape[:2])
     assert predictor.predict_torch(None, None, transformed, multimask_output=False)[0].shape == (4, 1, 1200, 1800)
 
 

@@ -1,4 +1,4 @@
-"""Where things are on the canvas and in the picture: there and back, and where they stay while coming closer."""
+"""Where things are on the canvas and in the image: there and back, and where they stay while coming closer."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from sam_nb.canvas.view import View
 
 
 @pytest.mark.parametrize(("height", "width"), [(648, 1152), (3000, 4000), (4000, 900), (60, 90), (1, 500)])
-def test_a_whole_picture_fits(height, width):
+def test_a_whole_image_fits(height, width):
     view = View.fit(height, width, 720, 1024)
     assert view.canvas_width <= 1024
     assert view.canvas_height <= 720
@@ -45,7 +45,7 @@ def test_there_and_back_and_still_there_after_coming_closer(seed):
         assert corners[1][1] <= view.height + slack
 
 
-def test_farther_than_the_whole_picture_is_the_whole_picture():
+def test_farther_than_the_whole_image_is_the_whole_image():
     view = View.fit(648, 1152, 720, 1024)
     near = view.zoomed(3, 200, 100).moved(-50, 20)
     assert near != view

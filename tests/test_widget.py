@@ -1,41 +1,65 @@
 """The canvas without a browser: what events and code do to session, layers, buttons and status line."""
 
 import asyncio
-import html
-import re
-import time
 
 import ipywidgets
 import numpy as np
 import pytest
 from discs import Discs
+from fake_time import FakeTime
 from ipycanvas import Canvas
 from ipycanvas import canvas as ipycanvas_module
 from PIL import Image
 from pycocotools.coco import COCO
 
-from sam_nb import Prompt, PromptCanvas, load_ground_truth, load_image, segment
-from sam_nb.canvas import widget
+from sam_nb import Prompt, PromptCanvas, load_coco, load_ground_truth, load_image, segment
+from sam_nb.canvas import fallback
+from sam_nb.canvas.layers import hold
+from sam_nb.canvas.view import View
 
 HEIGHT, WIDTH = 300, 500
 
 
 @pytest.fixture
-def model():
-    return Discs(HEIGHT, WIDTH)
+def clock():
+    return FakeTime()
 
 
 @pytest.fixture
-def canvas(model):
-    made = PromptCanvas(model, np.full((HEIGHT, WIDTH, 3), 90, np.uint8), hover=False)
-    yield made
-    made.close()
+def model(clock):
+    return Discs(HEIGHT, WIDTH, sleep=clock.sleep)
+
+
+@pytest.fixture
+def make(model, clock):
+    """Return a function that makes a canvas with the options of `PromptCanvas`."""
+    made = []
+
+    def make(image=None, **options):
+        image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8) if image is None else image
+        options = {"preview": False, "clock": clock, "call_later": clock.call_later} | options
+        made.append(PromptCanvas(model, image, **options))
+        return made[-1]
+
+    yield make
+    for canvas in made:
+        canvas.close()
+
+
+@pytest.fixture
+def canvas(make):
+    return make()
 
 
 def send(canvas, kind, x=0.0, y=0.0, **more):
-    """Do what the browser does, in pixels of the picture."""
-    place = canvas.view.to_canvas(x, y)
-    canvas._pointer._handle_custom_msg({"events": [{"type": kind, "x": place[0], "y": place[1], **more}]}, [])
+    """Do what the browser does, in pixels of the image."""
+    x, y = canvas.view.to_canvas(x, y)
+    report(canvas, type=kind, x=x, y=y, **more)
+
+
+def report(canvas, **event):
+    """Do what the browser does, in pixels of the canvas."""
+    canvas.pointer._handle_custom_msg({"events": [event]}, [])
 
 
 def click(canvas, x, y, button=0, shift=False):
@@ -50,10 +74,6 @@ def drag(canvas, start, *stops, button=0):
     send(canvas, "up", *stops[-1])
 
 
-def status(canvas):
-    return html.unescape(re.sub("<[^>]*>", "", canvas._status.value))
-
-
 def test_buttons_and_shift(canvas):
     click(canvas, 100, 80)
     click(canvas, 120, 80, button=2)
@@ -64,14 +84,14 @@ def test_buttons_and_shift(canvas):
 
 
 def test_modes(canvas):
-    canvas._mode.value = "exclude"
+    canvas.controls.mode.value = "exclude"
     click(canvas, 100, 80)
-    canvas._mode.value = "move"
+    canvas.controls.mode.value = "move"
     click(canvas, 100, 80)
     assert [p.label for p in canvas.session.points] == [0]
-    assert canvas._pointer.touch_draws
-    canvas._mode.value = "include"
-    assert not canvas._pointer.touch_draws
+    assert canvas.pointer.touch_draws
+    canvas.controls.mode.value = "include"
+    assert not canvas.pointer.touch_draws
 
 
 def test_a_drag_is_a_box_however_it_goes(canvas):
@@ -99,8 +119,8 @@ def test_a_cancelled_drag_is_nothing(canvas):
 
 def test_without_the_relay_ipycanvas_events_do(canvas):
     x, y = canvas.view.to_canvas(100, 80)
-    canvas._canvas._handle_custom_msg({"event": "mouse_down", "x": x, "y": y}, [])
-    canvas._canvas._handle_custom_msg({"event": "mouse_up", "x": x, "y": y}, [])
+    canvas.painter.layers.canvas._handle_custom_msg({"event": "mouse_down", "x": x, "y": y}, [])
+    canvas.painter.layers.canvas._handle_custom_msg({"event": "mouse_up", "x": x, "y": y}, [])
     assert [(p.x, p.y, p.label) for p in canvas.session.points] == [(100, 80, 1)]
 
 
@@ -108,66 +128,69 @@ def test_keys(canvas):
     click(canvas, 100, 80)
     for name, expected in (("next", 2), ("next", 0), ("undo", 2), ("redo", 0)):
         send(canvas, "key", name=name)
-        assert canvas.session.answer().index == expected
+        assert canvas.session.decoded().index == expected
     send(canvas, "key", name="new")
     assert len(canvas.session.objects) == 2
     send(canvas, "key", name="delete")
     assert len(canvas.session.objects) == 1
     before = canvas.view
-    send(canvas, "key", name="closer")
+    send(canvas, "key", name="zoom_in")
     assert canvas.view.scale > before.scale
     send(canvas, "key", name="fit")
     assert canvas.view == before
 
 
 def test_clicks_land_where_they_are_seen_from_close_by(canvas):
-    canvas._on_wheel({"x": 333, "y": 222, "turn": -1})
-    canvas._on_wheel({"x": 333, "y": 222, "turn": -1})
+    report(canvas, type="wheel", x=333, y=222, turn=-1)
+    report(canvas, type="wheel", x=333, y=222, turn=-1)
+    assert canvas.view.scale == pytest.approx(View.fit(HEIGHT, WIDTH, 640, 1024).scale * 1.25**2)
     click(canvas, 200, 150)
     assert (canvas.session.points[0].x, canvas.session.points[0].y) == (200, 150)
     view = canvas.view
-    canvas._heard({"type": "down", "x": 300, "y": 200, "button": 1})
-    canvas._heard({"type": "move", "x": 320, "y": 205})
-    canvas._heard({"type": "up", "x": 330, "y": 210})
+    report(canvas, type="down", x=300, y=200, button=1)
+    report(canvas, type="move", x=320, y=205)
+    report(canvas, type="up", x=330, y=210)
     assert canvas.view.left == pytest.approx(view.left - 30 / view.scale)
     assert canvas.view.top == pytest.approx(view.top - 10 / view.scale)
 
 
-def test_the_status_line_tells_the_truth(model):
+def test_the_status_line_shows_the_true_iou(make, model):
     ground_truth = {"left": np.zeros((HEIGHT, WIDTH), bool), "right": np.zeros((HEIGHT, WIDTH), bool)}
     ground_truth["left"][50:110, 70:130] = True
     ground_truth["right"][:, 400:] = True
-    canvas = PromptCanvas(model, np.full((HEIGHT, WIDTH, 3), 90, np.uint8), ground_truth=ground_truth, hover=False)
-    assert status(canvas).startswith("discs is ready. Click: this.")
+    canvas = make(ground_truth=ground_truth)
+    assert canvas.status.text.startswith("discs is ready. Click: this.")
     click(canvas, 300, 80, shift=True)
-    assert status(canvas).startswith("Only background clicks")
+    assert canvas.status.text.startswith("Only background clicks")
     canvas.undo()
     click(canvas, 100, 80)
     area = int(canvas.mask.sum())
-    assert f"object 1 · mask 2 of 3 · {area:,} pixels (1.9 %) · predicted IoU 0.90 · true IoU 0.7" in status(canvas)
-    assert status(canvas).endswith("(left) · discs")
+    assert f"object 1 · mask 2 of 3 · {area:,} pixels (1.9 %) · predicted IoU 0.90 · true IoU 0.7" in canvas.status.text
+    assert canvas.status.text.endswith("(left) · discs")
     canvas.new_object()
     click(canvas, 250, 80)  # on neither
-    assert "predicted IoU" in status(canvas)
-    assert "true IoU" not in status(canvas)
+    assert "predicted IoU" in canvas.status.text
+    assert "true IoU" not in canvas.status.text
     canvas.session.select(0)
     model.fails = True
     click(canvas, 120, 90)
-    assert status(canvas) == "RuntimeError: the model has <no> memory left"
-    assert "&lt;no&gt;" in canvas._status.value
+    assert canvas.status.text == "RuntimeError: the model has <no> memory left"
+    assert "&lt;no&gt;" in canvas.status.value
     model.fails = False
     canvas.undo()
-    assert "object 1 · mask 2 of 3" in status(canvas)
+    assert "object 1 · mask 2 of 3" in canvas.status.text
 
 
-def test_a_truth_of_another_size_is_refused(model):
+def test_a_ground_truth_of_another_size_is_refused(model):
     with pytest.raises(ValueError, match=r"ground truth 'car': expected a mask of 500x300, got the shape \(10, 20\)"):
         PromptCanvas(model, np.zeros((HEIGHT, WIDTH, 3), np.uint8), ground_truth={"car": np.zeros((10, 20), bool)})
 
 
-def test_a_broken_event_is_told_and_nothing_breaks(canvas):
+def test_an_unknown_event_is_reported_and_nothing_breaks(canvas):
     send(canvas, "dance")
-    assert "AttributeError" in status(canvas)
+    assert canvas.status.text.startswith("ValueError: no event 'dance': expected one of down, move")
+    send(canvas, "key", name="dance")
+    assert canvas.status.text.startswith("ValueError: no key 'dance': expected one of undo, redo")
     click(canvas, 100, 80)
     assert canvas.mask is not None
 
@@ -179,9 +202,9 @@ def test_code_and_hand_are_one(canvas):
     canvas.set_box(200, 100, 260, 160)
     assert canvas.session.objects[0].steps[-1].index == 2
     assert canvas.prompt.box.tolist() == [200, 100, 260, 160]
-    assert len(canvas._rows.children) == 2
+    assert len(canvas.controls.rows.children) == 2
     canvas.session.delete(0)
-    assert len(canvas._rows.children) == 1
+    assert len(canvas.controls.rows.children) == 1
     canvas.clear()
     assert canvas.masks is None
     canvas.undo()
@@ -193,50 +216,50 @@ def test_the_rows_rename_select_and_delete(canvas):
     click(canvas, 100, 80)
     canvas.new_object()
     click(canvas, 300, 80)
-    first, second = canvas._rows.children
-    first._name.value = "wheel"
-    first._category.value = "part"
+    first, second = canvas.controls.rows.children
+    first.name.value = "wheel"
+    first.category.value = "part"
     assert (canvas.session.objects[0].name, canvas.session.objects[0].category) == ("wheel", "part")
-    second._name.value = "wheel"
-    assert status(canvas) == "ValueError: the name 'wheel' is taken by another object"
-    assert second._name.value == "object 2"
+    second.name.value = "wheel"
+    assert canvas.status.text == "ValueError: the name 'wheel' is taken by another object"
+    assert second.name.value == "object 2"
     assert canvas.session.objects[1].name == "object 2"
-    first._color.click()
+    first.color.click()
     assert canvas.session.selected == 0
-    second.children[3].click()
+    second.delete.click()
     assert len(canvas.session.objects) == 1
 
 
 def test_the_chooser_shows_scores_and_chooses(canvas):
     click(canvas, 100, 80)
-    assert [label for label, _ in canvas._chooser.options] == ["mask 1: 0.50", "mask 2: 0.90", "mask 3: 0.70"]
-    assert canvas._chooser.value == 1
-    canvas._chooser.value = 0
-    assert canvas.session.answer().index == 0
+    assert [label for label, _ in canvas.controls.chooser.options] == ["mask 1: 0.50", "mask 2: 0.90", "mask 3: 0.70"]
+    assert canvas.controls.chooser.value == 1
+    canvas.controls.chooser.value = 0
+    assert canvas.session.decoded().index == 0
     assert len(canvas.session.current.steps) == 2
     click(canvas, 120, 80)
-    assert canvas._chooser.layout.visibility == "hidden"
+    assert canvas.controls.chooser.layout.visibility == "hidden"
     assert len(canvas.session.current.steps) == 3
 
 
 @pytest.fixture
 def shown_in_notebook(monkeypatch):
-    """Return the list of what is displayed, (mimebundle, options); updates are told by update=True."""
+    """Return the list of what is displayed, (mimebundle, options); updates have update=True."""
     shown = []
-    monkeypatch.setattr(widget, "display", lambda bundle, raw, **options: shown.append((bundle, options)))
+    monkeypatch.setattr(fallback, "display", lambda bundle, raw, **options: shown.append((bundle, options)))
     monkeypatch.setattr(
-        widget, "update_display", lambda bundle, raw, **options: shown.append((bundle, {"update": True, **options}))
+        fallback, "update_display", lambda bundle, raw, **options: shown.append((bundle, {"update": True, **options}))
     )
     monkeypatch.delenv("VSCODE_PID", raising=False)
     return shown
 
 
-def test_a_picture_stands_in_where_no_kernel_answers(canvas, shown_in_notebook):
+def test_a_static_image_is_shown_where_no_kernel_answers(canvas, shown_in_notebook):
     click(canvas, 100, 80)
     canvas._ipython_display_()
-    (picture, named), (view, _) = shown_in_notebook
-    assert len(picture.pop("image/jpeg")) > 1000
-    assert picture == {"text/plain": "PromptCanvas(Session(500x300, discs: object 1 (1 steps)))"}
+    (static, named), (view, _) = shown_in_notebook
+    assert len(static.pop("image/jpeg")) > 1000
+    assert static == {"text/plain": "PromptCanvas(Session(500x300, discs: object 1 (1 steps)))"}
     assert named == {"display_id": canvas.model_id}
     assert "application/vnd.jupyter.widget-view+json" in view
     assert "image/jpeg" not in view
@@ -245,7 +268,7 @@ def test_a_picture_stands_in_where_no_kernel_answers(canvas, shown_in_notebook):
     np.testing.assert_allclose(shown[round(y), round(x)], (60, 117, 172), atol=1)
 
 
-def test_elsewhere_the_picture_is_the_second_form_of_one_output(canvas, shown_in_notebook, monkeypatch):
+def test_elsewhere_the_static_image_is_the_second_form_of_one_output(canvas, shown_in_notebook, monkeypatch):
     monkeypatch.setenv("VSCODE_PID", "1")
     canvas._ipython_display_()
     ((bundle, options),) = shown_in_notebook
@@ -253,63 +276,84 @@ def test_elsewhere_the_picture_is_the_second_form_of_one_output(canvas, shown_in
     assert options == {}
 
 
-def test_the_picture_follows_the_hand_and_not_the_code(canvas, shown_in_notebook, monkeypatch):
-    monkeypatch.setattr(widget, "REST", 0.05)
+def test_the_static_image_follows_the_user_and_not_the_code(canvas, clock, shown_in_notebook):
+    async def rest():
+        await canvas.worker.join()
+        clock.advance(2)
 
-    async def use():
+    async def scene():
         canvas._ipython_display_()
         before = shown_in_notebook[0][0]["image/jpeg"]
         canvas.add_point(100, 80)
-        await canvas._task
-        await asyncio.sleep(0.1)
+        await rest()
         assert len(shown_in_notebook) == 2  # a cell that clicks leaves the outputs of other cells alone
         for x in (200, 300):
             click(canvas, x, 80)
-            await canvas._task
-        await asyncio.sleep(0.1)
+            await canvas.worker.join()
+            clock.advance(0.5)
+        await rest()
         assert len(shown_in_notebook) == 3  # both clicks at once
-        picture, options = shown_in_notebook[2]
+        bundle, options = shown_in_notebook[2]
         assert options == {"update": True, "display_id": canvas.model_id}
-        assert picture["image/jpeg"] != before
+        assert bundle["image/jpeg"] != before
         canvas.new_object()
         send(canvas, "hover", 50, 50)
-        await canvas._task
-        await asyncio.sleep(0.1)
-        assert len(shown_in_notebook) == 3  # a mouse that moves about changes nothing
+        await rest()
+        assert len(shown_in_notebook) == 3  # moving the mouse changes nothing
 
-    asyncio.run(use())
+    asyncio.run(scene())
 
 
-def test_saving(canvas, tmp_path, monkeypatch):
+def test_saving(canvas, make, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    canvas._save.click()
-    assert status(canvas) == "ValueError: nothing to save: there is no mask yet"
+    canvas.controls.save.click()
+    assert canvas.status.text == "ValueError: nothing to save: there is no mask yet"
     click(canvas, 100, 80)
     canvas.new_object()
-    canvas._save.click()
-    assert status(canvas).startswith("saved in segments: masks")
+    canvas.controls.save.click()
+    assert canvas.status.text.startswith("saved in segments: masks")
     assert (tmp_path / "segments" / "masks" / "object_1.png").exists()
-    canvas._save.click()
-    assert "'segments' exists already: choose another folder" in status(canvas)
-    again = PromptCanvas(canvas.sam, canvas.image, hover=False)
+    canvas.controls.save.click()
+    assert "'segments' exists already: choose another folder" in canvas.status.text
+    again = make()
     again.session.load_json((tmp_path / "segments" / "prompts.json").read_text(encoding="utf-8"))
     np.testing.assert_array_equal(
-        again.session.answer(again.session.objects[0]).mask, mask_in_coco(tmp_path / "segments")
+        again.session.decoded(again.session.objects[0]).mask, mask_in_coco(tmp_path / "segments")
     )
 
 
-def test_what_is_saved_names_the_picture_without_its_folder(model, tmp_path):
+def test_what_is_saved_names_the_image_without_its_folder(make, tmp_path):
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "holiday.png")
-    canvas = PromptCanvas(model, tmp_path / "holiday.png", hover=False)
+    canvas = make(tmp_path / "holiday.png")
     canvas.add_point(100, 80)
     (record,) = COCO(canvas.save(tmp_path / "segments") / "coco.json").loadImgs([1])
-    canvas.close()
     assert record["file_name"] == "holiday.png"
 
 
+def test_the_way_to_save_is_an_argument(make):
+    saved = []
+
+    def save(segments, image, folder, **options):
+        saved.append((segments, image, folder, options))
+        return folder
+
+    canvas = make(save=save)
+    canvas.add_point(100, 80)
+    assert canvas.save("there", overwrite=True) == "there"
+    ((segments, image, folder, options),) = saved
+    assert [segment.name for segment in segments] == ["object 1"]
+    assert image is canvas.image
+    assert folder == "there"
+    expected = {"file_name": "image", "model": "discs", "overwrite": True, "prompts": canvas.session.to_json()}
+    assert options == expected
+    canvas.controls.folder.value = "elsewhere"
+    canvas.controls.save.click()
+    assert canvas.status.text.startswith("saved in elsewhere: masks")
+
+
 def mask_in_coco(folder):
-    coco = COCO(folder / "coco.json")
-    return coco.annToMask(coco.loadAnns([1])[0])
+    (segment,) = load_coco(folder / "coco.json")
+    return segment.mask
 
 
 def test_clicks_make_no_new_widgets(canvas):
@@ -332,7 +376,7 @@ def test_an_exception_while_drawing_does_not_stop_all_drawing(monkeypatch):
     surface = Canvas(width=10, height=10)
 
     def draw():
-        with widget._hold():
+        with hold():
             surface.fill_rect(0, 0, 5)
             raise ValueError("broken")
 
@@ -344,88 +388,91 @@ def test_an_exception_while_drawing_does_not_stop_all_drawing(monkeypatch):
     assert sent
 
 
-def in_a_loop(action):
-    """Run a coroutine function as a kernel's event loop would."""
-    return asyncio.run(action())
-
-
-async def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-
-
-def test_in_a_kernel_the_model_works_in_its_own_thread(model):
+def test_in_a_kernel_the_model_computes_in_its_own_thread(make, model):
     async def scene():
-        canvas = PromptCanvas(model, np.full((HEIGHT, WIDTH, 3), 90, np.uint8), hover=False)
-        started = time.monotonic()
+        model.gate.clear()
+        canvas = make()
         click(canvas, 100, 80)
-        assert time.monotonic() - started < 1
-        assert canvas.session.points
-        await until(lambda: "object 1 · mask 2 of 3" in status(canvas))
-        canvas.close()
+        assert canvas.session.points  # while the model computes
+        model.gate.set()
+        await canvas.worker.join()
+        assert "object 1 · mask 2 of 3" in canvas.status.text
 
-    model.wait = 0.2
-    in_a_loop(scene)
+    asyncio.run(scene())
     assert all(name.startswith("sam-nb") for name in model.threads)
 
 
-def test_every_click_counts_and_only_the_last_answer_is_shown(model):
+def test_every_click_counts_and_only_the_last_masks_are_shown(make, model):
     shown = []
 
     async def scene():
-        canvas = PromptCanvas(model, np.full((HEIGHT, WIDTH, 3), 90, np.uint8), hover=False)
-        canvas._mask_image.observe(lambda change: shown.append(change["new"]), "value")
-        await until(lambda: "ready" in status(canvas))
+        canvas = make()
+        await canvas.worker.join()
+        canvas.painter.layers.masks.observe(lambda change: shown.append(change["new"]), "value")
+        model.gate.clear()
+        model.entered.clear()
         for index in range(8):
             click(canvas, 50 + 50 * index, 80)
-        await until(lambda: f"{int(canvas.mask.sum()):,} pixels" in status(canvas))
+            await asyncio.to_thread(model.entered.wait, 60)  # the first click's masks are under way
+        model.gate.set()
+        await canvas.worker.join()
+        assert f"{int(canvas.mask.sum()):,} pixels" in canvas.status.text
         assert len(canvas.prompt.points) == 8
-        canvas.close()
 
-    model.wait = 0.05
-    in_a_loop(scene)
-    assert len(model.asked) >= 8
-    assert len(shown) < 8
+    asyncio.run(scene())
+    assert len(model.prompts) == 8
+    assert len(shown) == 1
 
 
-def test_of_the_places_under_the_mouse_only_the_last_is_asked(model):
+def test_of_the_places_under_the_mouse_only_the_last_is_decoded(make, model):
     async def scene():
-        canvas = PromptCanvas(model, np.full((HEIGHT, WIDTH, 3), 90, np.uint8), hover=True)
-        await until(lambda: "ready" in status(canvas))
-        model.asked.clear()
+        canvas = make(preview=True)
+        await canvas.worker.join()
+        model.gate.clear()
+        model.entered.clear()
         for x in range(100, 300):
             send(canvas, "hover", x, 150)
-            if x % 20 == 0:
-                await asyncio.sleep(0.02)
-        await until(lambda: any(prompt.points[0][0] == 299 for prompt in model.asked))
-        assert len(model.asked) < 20
-        assert canvas._hover_image.value
+            await asyncio.to_thread(model.entered.wait, 60)
+        model.gate.set()
+        await canvas.worker.join()
+        assert [tuple(prompt.points[0]) for prompt in model.prompts] == [(100, 150), (299, 150)]
+        assert canvas.painter.layers.preview.value
         assert not canvas.session.points
-        canvas.close()
 
-    model.wait = 0.05
-    in_a_loop(scene)
+    asyncio.run(scene())
 
 
-def test_the_preview_is_on_where_decoding_is_quick(model):
-    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    assert PromptCanvas(model, image)._pointer.hover
-    model.wait = 0.15
-    assert not PromptCanvas(model, image)._pointer.hover
-    assert PromptCanvas(model, image, hover=True)._pointer.hover
+def test_the_preview_is_on_where_decoding_is_quick(make, model):
+    model.wait = 0.09
+    assert make(preview=None).pointer.hover
+    model.wait = 0.11
+    assert not make(preview=None).pointer.hover
+    assert make(preview=True).pointer.hover
+    model.max_preview_seconds = 0.2
+    assert make(preview=None).controls.preview.value
 
 
-def test_waiting_is_told(model):
+def test_waiting_is_reported(make, model, clock):
     async def scene():
-        canvas = PromptCanvas(model, np.full((HEIGHT, WIDTH, 3), 90, np.uint8), hover=False)
-        await until(lambda: "encoding the picture, once for all clicks" in status(canvas))
-        await until(lambda: "ready" in status(canvas))
-        canvas.close()
+        model.gate.clear()
+        canvas = make()
+        await asyncio.to_thread(model.entered.wait, 60)
+        clock.advance(1.3)
+        assert canvas.status.text == "discs: encoding the image, once for all clicks … 25% in 1 s"
+        model.gate.set()
+        await canvas.worker.join()
+        assert canvas.status.text.startswith("discs is ready")
+        model.gate.clear()
+        model.entered.clear()
+        click(canvas, 100, 80)
+        await asyncio.to_thread(model.entered.wait, 60)
+        clock.advance(0.4)
+        assert canvas.status.text == "discs: decoding …"
+        model.gate.set()
+        await canvas.worker.join()
+        assert "object 1" in canvas.status.text
 
-    model.wait = 0.6
-    in_a_loop(scene)
+    asyncio.run(scene())
 
 
 def test_with_the_embedded_model(lite):
@@ -433,4 +480,4 @@ def test_with_the_embedded_model(lite):
     canvas.add_point(500, 375)
     embedding = lite.encode(load_image("street"))
     np.testing.assert_array_equal(canvas.masks.bits, lite.decode(embedding, Prompt(points=[(500, 375)])).bits)
-    assert "true IoU" in status(canvas)
+    assert "true IoU" in canvas.status.text

@@ -1,4 +1,4 @@
-"""The canvas under a real hand: JupyterLab in Chromium, mouse, finger and keyboard."""
+"""The canvas as it is used: JupyterLab in Chromium, mouse, finger and keyboard."""
 
 import os
 import shutil
@@ -21,17 +21,17 @@ from sam_nb import PromptCanvas
 H, W = {SIZE[0]}, {SIZE[1]}
 sam = Discs(H, W, radius=60, hole=30)
 image = np.full((H, W, 3), 90, np.uint8)
-canvas = PromptCanvas(sam, image, hover=False)
+canvas = PromptCanvas(sam, image, preview=False)
 def fresh():
     sam.wait, sam.fails = 0.0, False
-    canvas._fit()
-    canvas._hover.value, canvas._mode.value = False, "include"
+    canvas.painter.fit()
+    canvas.controls.preview.value, canvas.controls.mode.value = False, "include"
     for _ in canvas.session.objects:
         canvas.session.delete(0)
 canvas
 """
 FILLER = "one line\n\n" * 40  # below the canvas, so that there is something to scroll
-FILL = (60, 117, 172)  # half of PALETTE's blue over the grey picture
+FILL = (60, 117, 172)  # half of PALETTE's blue over the grey image
 
 
 class Hand:
@@ -58,7 +58,7 @@ class Hand:
             time.sleep(0.05)
 
     def place(self, x, y):
-        """Return where on the page a pixel of the picture is."""
+        """Return where on the page a pixel of the image is."""
         box = self.layers.bounding_box()
         return box["x"] + (x + 0.5) * box["width"] / SIZE[1], box["y"] + (y + 0.5) * box["height"] / SIZE[0]
 
@@ -145,7 +145,7 @@ def sitting(page, server):
 
 
 def photograph(hand, name):
-    """Keep a picture of the page for whoever wants to look at it."""
+    """Keep a screenshot of the page for whoever wants to look at it."""
     if folder := os.environ.get("SAM_NB_SCREENSHOTS"):
         hand.page.screenshot(path=Path(folder) / f"canvas-{name}.png")
 
@@ -257,7 +257,7 @@ def test_zoomed_clicks_land_where_they_are_seen(hand):
     hand.page.keyboard.up("Control")
     deadline = time.monotonic() + 5
     while hand.ask("canvas.view.scale") < 2.4:
-        assert time.monotonic() < deadline, "the picture did not come closer"
+        assert time.monotonic() < deadline, "the image did not come closer"
         time.sleep(0.05)
     hand.page.mouse.click(x, y)
     hand.wait_for(700 - 30, 200, masked=True)
@@ -265,7 +265,7 @@ def test_zoomed_clicks_land_where_they_are_seen(hand):
 
 
 def test_the_preview_follows_the_mouse(hand):
-    hand.ask("setattr(canvas._hover, 'value', True)")
+    hand.ask("setattr(canvas.controls.preview, 'value', True)")
     hand.page.mouse.move(*hand.place(200, 200))
     hand.page.mouse.move(*hand.place(600, 400), steps=20)
     deadline = time.monotonic() + 5
@@ -281,7 +281,7 @@ def test_the_preview_follows_the_mouse(hand):
 
 
 def test_the_preview_never_falls_behind(hand):
-    hand.ask("[setattr(sam, 'wait', 0.15), setattr(canvas._hover, 'value', True)] and 0")
+    hand.ask("[setattr(sam, 'wait', 0.15), setattr(canvas.controls.preview, 'value', True)] and 0")
     for sweep in range(3):
         hand.page.mouse.move(*hand.place(100 + 10 * sweep, 100), steps=30)
         hand.page.mouse.move(*hand.place(900, 500), steps=30)
@@ -302,7 +302,7 @@ def test_fast_clicks_all_count(hand):
 
 def test_a_thousand_clicks_and_moves_leave_nothing_behind(hand):
     hand.ask("setattr(sys.modules['sam_nb.session'], 'MAX_CACHE_BYTES', 2**24)")
-    hand.ask("setattr(canvas._hover, 'value', True)")
+    hand.ask("setattr(canvas.controls.preview, 'value', True)")
     corner, far = hand.place(0, 0), hand.place(900, 500)
 
     def storm(count):
@@ -313,15 +313,15 @@ def test_a_thousand_clicks_and_moves_leave_nothing_behind(hand):
             if number % 4 == 3:
                 hand.page.keyboard.press("Delete")
 
-    left = "[psutil.Process().memory_info().rss / 2**20, len(ipywidgets.widgets.widget._instances), len(sam.asked)]"
+    left = "[psutil.Process().memory_info().rss / 2**20, len(ipywidgets.widgets.widget._instances), len(sam.prompts)]"
     storm(100)
-    memory, widgets, asked = hand.ask(left)
+    memory, widgets, decoded = hand.ask(left)
     storm(900)
     ended = time.monotonic()
-    while not hand.ask("canvas._task.done()"):
+    while not hand.ask("not canvas.worker.is_busy"):
         assert time.monotonic() < ended + 3, "the kernel is behind the mouse"
-    memory_after, widgets_after, asked_after = hand.ask(left)
-    assert asked_after - asked > 500  # some objects are deleted before they were asked about
+    memory_after, widgets_after, decoded_after = hand.ask(left)
+    assert decoded_after - decoded > 500  # some objects are deleted before they were decoded
     assert widgets_after == widgets
     assert memory_after < memory + 40
     assert hand.ask("len(canvas.session.objects)") == 1
@@ -329,9 +329,9 @@ def test_a_thousand_clicks_and_moves_leave_nothing_behind(hand):
     hand.wait_for(535, 405, masked=True, seconds=1)
 
 
-def test_a_failing_model_is_told_and_the_canvas_lives_on(hand):
+def test_a_failing_model_is_reported_and_the_canvas_lives_on(hand):
     hand.ask("setattr(sam, 'fails', True)")
-    hand.click(444, 333)  # nowhere that was answered before
+    hand.click(444, 333)  # nowhere that was decoded before
     hand.wait_for_status("RuntimeError: the model has <no> memory left")
     photograph(hand, "failing")
     hand.ask("setattr(sam, 'fails', False)")
@@ -353,7 +353,7 @@ def test_a_reloaded_page_shows_the_same(hand, server):
     hand.wait_for(730, 300, masked=True)
 
 
-def test_a_lost_kernel_is_told(hand):
+def test_a_lost_kernel_is_reported(hand):
     hand.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
     hand.page.get_by_text("The kernel was restarted").first.wait_for(timeout=20000)
     photograph(hand, "lost")
@@ -361,19 +361,19 @@ def test_a_lost_kernel_is_told(hand):
 
 
 def test_a_closed_notebook_shows_what_was_clicked(hand, server):
-    hand.start()  # a page that was reloaded takes no new picture until the cell runs again
-    picture = hand.page.locator(".jp-OutputArea .jp-RenderedImage img").first
-    assert not picture.is_visible()  # the canvas is alive
+    hand.start()  # a page that was reloaded takes no new image until the cell runs again
+    static = hand.page.locator(".jp-OutputArea .jp-RenderedImage img").first
+    assert not static.is_visible()  # the canvas is alive
     hand.click(500, 300)
     hand.wait_for(530, 300, masked=True)
     hand.page.wait_for_timeout(2000)  # the hand rests
-    assert not picture.is_visible()
+    assert not static.is_visible()
     hand.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     hand.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
     hand.page.reload()
-    picture.wait_for()
+    static.wait_for()
     assert hand.layers.count() == 0
-    color = picture.evaluate(
+    color = static.evaluate(
         """(img) => {
             const canvas = new OffscreenCanvas(img.naturalWidth, img.naturalHeight);
             const context = canvas.getContext('2d');

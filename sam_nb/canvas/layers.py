@@ -1,94 +1,236 @@
-"""What a canvas shows, as small files for the browser, and all of it in one picture where there is no browser."""
+"""The layers of a canvas: image, masks, preview and prompts, encoded for the browser and drawn on an ipycanvas.
 
+`snapshot` draws the same without a browser.
+"""
+
+from __future__ import annotations
+
+import contextlib
 import io
+import threading
+from collections.abc import Iterator, Sequence
 
 import cv2
+import ipywidgets
 import numpy as np
+import numpy.typing as npt
+from ipycanvas import MultiCanvas, hold_canvas
 from PIL import Image
 
+from sam_nb.canvas.view import View
 from sam_nb.draw import outline_width
 from sam_nb.palette import BOX, NEGATIVE, POSITIVE
+from sam_nb.session import Box, Point
 
 MAX_OBJECTS = 127  # a palette has 256 colours: one for nothing, two for each object
 
+# Arms of the marks on points: a plus on foreground points, a cross on background points; ends from the middle, pixels.
+ARMS = {
+    1: (((-5, 0), (5, 0)), ((0, -5), (0, 5))),
+    0: (((-3.5, -3.5), (3.5, 3.5)), ((-3.5, 3.5), (3.5, -3.5))),
+}
 
-def picture_file(image, view):
-    """Return the part of a picture that a view shows, a JPEG in the canvas's size.
+_DRAWING = threading.RLock()  # ipycanvas gathers the commands of all canvases in one place
+
+Color = tuple[int, int, int]
+Corners = tuple[float, float, float, float]
+"""(x0, y0, x1, y1) of a box, canvas pixels."""
+
+PaintedMask = tuple[npt.NDArray[np.bool_], Color]
+"""A mask, HxW bool, and its colour, RGB."""
+
+
+@contextlib.contextmanager
+def hold() -> Iterator[None]:
+    """`hold_canvas` that an exception inside cannot leave switched on, which would stop all drawing for good.
+
+    Everything that is drawn inside goes to the page in one message. Must not be nested: the inner one would send what
+    there is so far.
+    """
+    with _DRAWING:
+        failure = None
+        with hold_canvas():
+            try:
+                yield
+            except Exception as error:
+                failure = error
+        if failure is not None:
+            raise failure
+
+
+class Layers:
+    """Four layers on one canvas, the later ones on top. Draw on them inside `hold`.
+
+    Parameters
+    ----------
+    width, height : int
+        Canvas pixels.
+
+    Attributes
+    ----------
+    canvas : ipycanvas.MultiCanvas
+    image, masks, preview : ipywidgets.Image
+        What the first three layers show, as encoded files.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.canvas = MultiCanvas(4, width=width, height=height)
+        self.canvas.layout = ipywidgets.Layout(max_width="100%", height="auto")
+        self._image_layer, self._mask_layer, self._preview_layer, self._prompt_layer = map(
+            self.canvas.__getitem__, range(4)
+        )
+        self.image = ipywidgets.Image(format="jpeg")
+        self.masks = ipywidgets.Image(format="png")
+        self.preview = ipywidgets.Image(format="png")
+        self._has_preview = False
+
+    def show_image(self, jpeg: bytes) -> None:
+        """Show a JPEG from `encode_image`."""
+        self._show(self._image_layer, self.image, jpeg)
+
+    def show_masks(self, png: bytes) -> None:
+        """Show a PNG from `encode_masks`."""
+        self._show(self._mask_layer, self.masks, png)
+
+    def show_preview(self, png: bytes) -> None:
+        """Show a PNG from `encode_masks` over the masks."""
+        self._show(self._preview_layer, self.preview, png)
+        self._has_preview = True
+
+    def clear_preview(self) -> None:
+        """Remove the preview, if there is one."""
+        if self._has_preview:
+            self._has_preview = False
+            self._preview_layer.clear()
+
+    def show_prompts(self, points: Sequence[Point], box: Corners | None, view: View) -> None:
+        """Draw points of the image, and a box of the canvas."""
+        self._prompt_layer.clear()
+        if box is not None:
+            self._draw_box(*box)
+        for point in points:
+            self._draw_point(*view.to_canvas(point.x, point.y), point.label)
+
+    @staticmethod
+    def _show(layer: ipywidgets.DOMWidget, image: ipywidgets.Image, file: bytes) -> None:
+        image.value = file
+        layer.clear()
+        layer.draw_image(image, 0, 0)
+
+    def _draw_box(self, x0: float, y0: float, x1: float, y1: float) -> None:
+        box = (min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0))
+        for width, color in ((4, "white"), (2, css_color(BOX))):
+            self._prompt_layer.line_width = width
+            self._prompt_layer.stroke_style = color
+            self._prompt_layer.stroke_rect(*box)
+
+    def _draw_point(self, x: float, y: float, label: int) -> None:
+        layer = self._prompt_layer
+        layer.fill_style = css_color(POSITIVE if label else NEGATIVE)
+        layer.stroke_style = "white"
+        layer.line_width = 2
+        layer.fill_circle(x, y, 9)
+        layer.stroke_circle(x, y, 9)
+        for (x0, y0), (x1, y1) in ARMS[label]:
+            layer.stroke_line(x + x0, y + y0, x + x1, y + y1)
+
+
+def css_color(color: Color) -> str:
+    """Return a colour as CSS has it, such as "#1e90ff"."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def encode_image(image: npt.NDArray[np.uint8], view: View) -> bytes:
+    """Return the part of an image that a view shows, a JPEG in the canvas's size.
 
     Parameters
     ----------
     image : HxWx3 numpy.ndarray of uint8, RGB
     view : sam_nb.canvas.view.View
     """
-    return jpeg(_seen(image, view), quality=90)
+    return encode_jpeg(_visible(image, view), quality=90)
 
 
-def masks_file(painted, view, opacity):
+def encode_masks(painted: Sequence[PaintedMask], view: View, opacity: float) -> bytes:
     """Return masks as a PNG for the canvas: a palette with transparency, a few bits a pixel.
 
     Parameters
     ----------
-    painted : list of (HxW numpy.ndarray of bool, (int, int, int))
+    painted : sequence of (HxW numpy.ndarray of bool, (int, int, int))
         Masks and their colours, RGB, the last on top.
     view : sam_nb.canvas.view.View
     opacity : float
         Of the fill, 0 to 1; outlines are opaque.
     """
-    picture, alphas = _masks(painted, view, opacity)
+    layer, alphas = _paint(painted, view, opacity)
     bits = next(bits for bits in (1, 2, 4, 8) if len(alphas) <= 2**bits)
     file = io.BytesIO()
-    picture.save(file, "PNG", transparency=bytes(alphas), compress_level=1, bits=bits)
+    layer.save(file, "PNG", transparency=bytes(alphas), compress_level=1, bits=bits)
     return file.getvalue()
 
 
-def snapshot(image, view, *, painted, points, box, opacity):
-    """Return picture, masks and prompts as one picture in the canvas's size, RGB uint8.
+def encode_jpeg(image: npt.NDArray[np.uint8], quality: int = 85) -> bytes:
+    """Return an image, HxWx3 uint8 RGB, as the bytes of a JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def snapshot(
+    image: npt.NDArray[np.uint8],
+    view: View,
+    *,
+    painted: Sequence[PaintedMask],
+    points: Sequence[Point],
+    box: Box | None,
+    opacity: float,
+) -> npt.NDArray[np.uint8]:
+    """Return image, masks and prompts as one image in the canvas's size, RGB uint8.
 
     Parameters
     ----------
     image, view, painted, opacity
-        As above.
-    points : list of sam_nb.session.Point
+        As in `encode_masks`.
+    points : sequence of sam_nb.session.Point
     box : sam_nb.session.Box, or None
     """
-    masks, alphas = _masks(painted, view, opacity)
+    masks, alphas = _paint(painted, view, opacity)
     alpha = np.array(alphas)[np.array(masks)][..., None] / 255
     colors = np.array(masks.convert("RGB"))
-    picture = np.rint(_seen(image, view) * (1 - alpha) + colors * alpha).astype(np.uint8)
+    drawn = np.rint(_visible(image, view) * (1 - alpha) + colors * alpha).astype(np.uint8)
     if box is not None:
-        corners = [tuple(map(round, view.to_canvas(*corner))) for corner in ((box.x0, box.y0), (box.x1, box.y1))]
-        cv2.rectangle(picture, *corners, (255, 255, 255), 4)
-        cv2.rectangle(picture, *corners, BOX, 2)
+        start, end = (_rounded(view.to_canvas(*corner)) for corner in ((box.x0, box.y0), (box.x1, box.y1)))
+        cv2.rectangle(drawn, start, end, (255, 255, 255), 4)
+        cv2.rectangle(drawn, start, end, BOX, 2)
     for point in points:
-        place = tuple(map(round, view.to_canvas(point.x, point.y)))
-        cv2.circle(picture, place, 10, (255, 255, 255), -1, cv2.LINE_AA)
-        cv2.circle(picture, place, 8, POSITIVE if point.label else NEGATIVE, -1, cv2.LINE_AA)
+        place = _rounded(view.to_canvas(point.x, point.y))
+        cv2.circle(drawn, place, 10, (255, 255, 255), -1, cv2.LINE_AA)
+        cv2.circle(drawn, place, 8, POSITIVE if point.label else NEGATIVE, -1, cv2.LINE_AA)
         kind = cv2.MARKER_CROSS if point.label else cv2.MARKER_TILTED_CROSS
-        cv2.drawMarker(picture, place, (255, 255, 255), kind, 9, 2, cv2.LINE_AA)
-    return picture
+        cv2.drawMarker(drawn, place, (255, 255, 255), kind, 9, 2, cv2.LINE_AA)
+    return drawn
 
 
-def jpeg(picture, quality=85):
-    """Return a picture, HxWx3 uint8 RGB, as the bytes of a JPEG file."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=quality)
-    return file.getvalue()
+def _rounded(place: tuple[float, float]) -> tuple[int, int]:
+    return round(place[0]), round(place[1])
 
 
-def _seen(image, view):
+def _visible(image: npt.NDArray[np.uint8], view: View) -> npt.NDArray[np.uint8]:
+    """Return the part of an image that a view shows, in the canvas's size."""
     size = (view.canvas_width, view.canvas_height)
     if view.scale < 1:
         # warpAffine would skip pixels: shrink properly first, then shift.
         shrunk = cv2.resize(image, None, fx=view.scale, fy=view.scale, interpolation=cv2.INTER_AREA)
         shift = np.array([[1, 0, -view.left * view.scale], [0, 1, -view.top * view.scale]])
-        return cv2.warpAffine(shrunk, shift, size, borderMode=cv2.BORDER_REPLICATE)
-    # From close by a reader wants to see the pixels themselves.
+        return cv2.warpAffine(shrunk, shift, size, borderMode=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+    # Zoomed in, a reader wants to see the pixels themselves.
     flags = cv2.INTER_LINEAR if view.scale < 4 else cv2.INTER_NEAREST
-    return cv2.warpAffine(image, view.affine(), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    seen = cv2.warpAffine(image, view.affine(), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return seen.astype(np.uint8, copy=False)
 
 
-def _masks(painted, view, opacity):
-    """Return the masks as a picture with a palette, and the alpha of each of its colours, 0 to 255."""
+def _paint(painted: Sequence[PaintedMask], view: View, opacity: float) -> tuple[Image.Image, list[int]]:
+    """Return the masks as an image with a palette, and the alpha of each of its colours, 0 to 255."""
     size = (view.canvas_width, view.canvas_height)
     layer = np.zeros((view.canvas_height, view.canvas_width), np.uint8)
     palette, alphas = [0, 0, 0], [0]
@@ -96,9 +238,9 @@ def _masks(painted, view, opacity):
         seen = cv2.warpAffine(mask.astype(np.uint8), view.affine(), size, flags=cv2.INTER_NEAREST)
         layer[seen > 0] = len(alphas)
         contours, _ = cv2.findContours(seen, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(layer, contours, -1, len(alphas) + 1, outline_width(*layer.shape))
+        cv2.drawContours(layer, contours, -1, (len(alphas) + 1,), outline_width(*layer.shape))
         palette += [*color, *color]
         alphas += [round(255 * opacity), 255]
-    picture = Image.fromarray(layer, "P")
-    picture.putpalette(palette)
-    return picture, alphas
+    image = Image.fromarray(layer, "P")
+    image.putpalette(palette)
+    return image, alphas

@@ -1,4 +1,4 @@
-"""Meta's weights: where they come from, how to know that they are whole, and where they lie on this computer."""
+"""Meta's weights: their addresses, sizes and digests, and where they lie on this computer."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from sam_nb.storage import cache_dir
 
-TIMEOUT = 60  # seconds without an answer
+TIMEOUT = 60  # seconds without a response
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Checkpoint:
     licence: str
 
     @property
-    def path(self):
-        """Where the file lies, or will lie, on this computer (`pathlib.Path`)."""
+    def path(self) -> Path:
+        """Where the file lies, or will lie, on this computer."""
         return cache_dir() / "checkpoints" / self.file
 
 
@@ -68,24 +68,16 @@ CHECKPOINTS = {
         sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
         licence="Apache-2.0",
     ),
-    # MobileSAM (Zhang et al., 2023): the file is known here, its architecture is not loaded yet.
-    "vit_t": Checkpoint(
-        file="mobile_sam.pt",
-        url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
-        size=40_728_226,
-        sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
-        licence="Apache-2.0",
-    ),
 }
 """Model name -> its official weights."""
 
 
-def download(name):
+def download(name: str) -> Path:
     """Return the path of a model's weights, downloading them first if they are not there.
 
-    The file is fetched beside its final place, its SHA-256 compared, and only then given its name: what lies under the
-    final name is whole. A download that breaks off goes on from there when asked again. A second notebook that asks at
-    the same time waits for the first one and finds the file.
+    The file is downloaded beside its final place and gets its name once its SHA-256 is right: a file under the final
+    name is whole. An interrupted download resumes with the next call. A second notebook that calls at the same time
+    waits for the first one and finds the file.
 
     Parameters
     ----------
@@ -99,11 +91,14 @@ def download(name):
     Raises
     ------
     RuntimeError
-        The address could not be reached, the connection broke off (what came is kept, to go on from), or what came is
-        not the file (nothing of it is kept). The message says how to fetch the file by hand.
+        The address could not be reached, the connection broke off (what has arrived is kept, to resume), or the digest
+        is wrong (nothing is kept). The message says how to download the file by hand.
     ValueError
-        A file of that name is there, but it is not Meta's. It is left alone.
+        There is no such model to download; or a file of that name is there, but it is not Meta's. It is left alone.
     """
+    if name not in CHECKPOINTS:
+        embedded = '. lite is part of the package: load_sam("lite") downloads nothing' if name == "lite" else ""
+        raise ValueError(f"no weights to download for {name!r}: expected one of {', '.join(CHECKPOINTS)}{embedded}")
     checkpoint = CHECKPOINTS[name]
     checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{checkpoint.path}.lock"):
@@ -113,13 +108,13 @@ def download(name):
         raise ValueError(
             f"{checkpoint.path} is not {name}'s official file: expected {checkpoint.size:,} bytes with SHA-256 "
             f"{checkpoint.sha256}, got {checkpoint.path.stat().st_size:,} bytes with {sha256(checkpoint.path)}. "
-            f"A half-copied file? Delete it and load again; or, if it is weights of your own, give its path: "
+            f"An incomplete copy? Delete it and load again; or, if these are weights of your own, give their path: "
             f'load_sam("{name}", checkpoint=...)'
         )
     return checkpoint.path
 
 
-def sha256(path):
+def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
@@ -128,10 +123,10 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def _fetch(name, checkpoint):
+def _fetch(name: str, checkpoint: Checkpoint) -> None:
     part = checkpoint.path.with_suffix(".part")
     by_hand = (
-        f"To fetch it by hand: open {checkpoint.url} in a browser and save it as {checkpoint.path}, or anywhere and "
+        f"To download it by hand: open {checkpoint.url} in a browser and save it as {checkpoint.path}, or anywhere and "
         f'load_sam("{name}", checkpoint="its path"). Without it everything runs on the embedded model: load_sam("lite")'
     )
     try:
@@ -140,21 +135,21 @@ def _fetch(name, checkpoint):
             known_hash=f"sha256:{checkpoint.sha256}",
             fname=checkpoint.file,
             path=checkpoint.path.parent,
-            downloader=lambda url, file, _: _continue(url, part, file, checkpoint),
+            downloader=lambda url, file, _: _resume(url, part, file, checkpoint),
         )
     except requests.RequestException as error:
-        kept = f"{part.stat().st_size / 1e6:.0f} MB are kept: ask again to go on from there. " if part.exists() else ""
+        kept = f"{part.stat().st_size / 1e6:.0f} MB are kept: call again to resume. " if part.exists() else ""
         raise RuntimeError(
             f"could not download {name} ({checkpoint.size / 1e6:.0f} MB): {error}. {kept}{by_hand}"
         ) from error
-    except ValueError as error:  # pooch's word for a digest that differs
+    except ValueError as error:  # pooch's error for a digest that differs
         raise RuntimeError(
-            f"what came from {checkpoint.url} is not {name}'s file: {error}. Nothing was kept of it. {by_hand}"
+            f"the file at {checkpoint.url} is not {name}'s: {error}. Nothing of it was kept. {by_hand}"
         ) from error
 
 
-def _continue(url, part, file, checkpoint):
-    """Download into `part` from where it ends, and give it the name `file` when it is complete."""
+def _resume(url: str, part: Path, file: str, checkpoint: Checkpoint) -> None:
+    """Download into `part` from where it ends, and rename it to `file` when it is complete."""
     have = part.stat().st_size if part.exists() else 0
     if have < checkpoint.size:
         wanted = {"Range": f"bytes={have}-"} if have else {}

@@ -3,9 +3,10 @@
 An EfficientNet without what small devices compute badly: no squeeze-and-excitation, ReLU6 in place of SiLU (Tan and Le,
 "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019; "Lite": TensorFlow, 2020). The
 parameters are named as in timm's `tf_efficientnet_lite2`, and the features are equal to its (tests/test_lite.py). It
-is written out here because importing timm takes longer than encoding ten pictures.
+is written out here because importing timm takes longer than encoding ten images.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -19,8 +20,8 @@ STAGES = (  # blocks, kernel, stride of the first block, expansion, channels
     (5, 5, 2, 6, 208),
     (1, 3, 1, 6, 352),
 )
-COARSE = 4  # first of the stages that may compute roughly: their features have stride 16 and 32 and no part in outlines
-OUTPUTS = {0: 2, 1: 4, 2: 8, 4: 16, 6: 32}  # stage whose outcome is a feature -> its stride
+COARSE = 4  # first of the stages that may compute in bfloat16: their features (strides 16, 32) do not shape outlines
+OUTPUTS = {0: 2, 1: 4, 2: 8, 4: 16, 6: 32}  # stage whose output is a feature -> its stride
 
 
 class EfficientNetLite2(nn.Module):
@@ -34,7 +35,7 @@ class EfficientNetLite2(nn.Module):
 
     channels = tuple(STAGES[stage][-1] for stage in OUTPUTS)
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv_stem = SameConv2d(3, STEM, 3, stride=2)
         self.bn1 = _norm(STEM)
@@ -47,8 +48,8 @@ class EfficientNetLite2(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.blocks = nn.Sequential(*stages)
 
-    def forward(self, x):
-        """Return the features of normalised pictures Bx3xHxW at strides 2, 4, 8, 16 and 32, a list of BxCxhxw."""
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Return the features of normalised images Bx3xHxW at strides 2, 4, 8, 16 and 32, a list of BxCxhxw."""
         x = F.relu6(self.bn1(self.conv_stem(x)))
         features = []
         for number, stage in enumerate(self.blocks):
@@ -59,17 +60,17 @@ class EfficientNetLite2(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow does: at stride 2 on even sides a line more at the right and the bottom."""
+    """A convolution padded as in TensorFlow: at stride 2 on even sides one line more at the right and the bottom."""
 
-    def __init__(self, inputs, outputs, kernel, stride=1, groups=1):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return BxDxh'xw' from BxCxhxw, where h' and w' are h and w through the stride, rounded up."""
         return self.convolve(x, self.weight)
 
-    def convolve(self, x, weight, bias=None):
-        """Return the same with weights of another origin, and a bias."""
+    def convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the same with other weights, and a bias."""
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         missing = [max(0, (-(-length // stride) - 1) * stride + kernel - length) for length in x.shape[-2:]]
         if missing[0] == missing[1] and missing[0] % 2 == 0:
@@ -78,7 +79,7 @@ class SameConv2d(nn.Conv2d):
         return F.conv2d(F.pad(x, (left, right, above, below)), weight, bias, self.stride, groups=self.groups)
 
 
-def _block(inputs, outputs, kernel, stride, expansion):
+def _block(inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> nn.Module:
     if expansion == 1:
         return SeparableBlock(inputs, outputs, kernel)
     return InvertedBlock(inputs, outputs, kernel, stride, expansion)
@@ -87,14 +88,14 @@ def _block(inputs, outputs, kernel, stride, expansion):
 class SeparableBlock(nn.Module):
     """A depthwise convolution, and one across the channels."""
 
-    def __init__(self, inputs, outputs, kernel):
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
         self.conv_dw = SameConv2d(inputs, inputs, kernel, groups=inputs)
         self.bn1 = _norm(inputs)
         self.conv_pw = SameConv2d(inputs, outputs, 1)
         self.bn2 = _norm(outputs)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return BxDxhxw from BxCxhxw."""
         return self.bn2(self.conv_pw(F.relu6(self.bn1(self.conv_dw(x)))))
 
@@ -102,7 +103,7 @@ class SeparableBlock(nn.Module):
 class InvertedBlock(nn.Module):
     """Expand the channels, convolve each by itself, bring them back; add the input where the shapes agree."""
 
-    def __init__(self, inputs, outputs, kernel, stride, expansion):
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         inner = inputs * expansion
         self.conv_pw = SameConv2d(inputs, inner, 1)
@@ -113,7 +114,7 @@ class InvertedBlock(nn.Module):
         self.bn3 = _norm(outputs)
         self.adds = stride == 1 and inputs == outputs
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return BxDxh'xw' from BxCxhxw, of the same type; inside it computes in the type of its weights."""
         inner = F.relu6(self.bn1(self.conv_pw(x.to(self.conv_pw.weight.dtype))))
         inner = F.relu6(self.bn2(self.conv_dw(inner)))
@@ -121,5 +122,5 @@ class InvertedBlock(nn.Module):
         return x + made if self.adds else made
 
 
-def _norm(channels):
+def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3)

@@ -1,7 +1,7 @@
-"""The expensive thing as a value: what the image encoder made of a picture, and a cache that keeps it by content.
+"""The image embedding as a value, and a cache that keeps embeddings by content.
 
-Encoding takes seconds with Meta's models on a CPU, decoding a prompt some hundredths. So an `Embedding` is computed
-once for a picture and a model, and the next cell, notebook or kernel that asks for the same finds it.
+With Meta's models on a CPU, encoding takes seconds and decoding a prompt some hundredths. So an `Embedding` is computed
+once for an image and a model, and the next cell, notebook or kernel that needs the same one finds it.
 """
 
 import hashlib
@@ -10,6 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
@@ -19,22 +21,22 @@ from sam_nb.storage import writing
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """A picture as SAM's decoder needs it.
+    """An image as SAM's mask decoder needs it.
 
     Attributes
     ----------
     features : 1x256x64x64 torch.Tensor of float32
         The image embedding.
     original_size : (int, int)
-        Height and width of the picture, pixels.
+        Height and width of the image, pixels.
     input_size : (int, int)
-        Height and width after resizing the long side to what the encoder takes; the rest of the square is padding.
+        Height and width after resizing the long side to the encoder's; the rest of the square is padding.
     model : str
         Name of the model that made it.
     weights : str
         SHA-256 of that model's weights.
     key : str
-        Fingerprint of the picture's pixels, the model's weights and the kind of device.
+        Fingerprint of the image's pixels, the model's weights and the kind of device.
     """
 
     features: torch.Tensor
@@ -44,13 +46,13 @@ class Embedding:
     weights: str
     key: str
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         height, width = self.original_size
         shape = "x".join(map(str, self.features.shape))
-        return f"Embedding({shape} of a {width}x{height} picture, by {self.model})"
+        return f"Embedding({shape} of a {width}x{height} image, by {self.model})"
 
 
-def embedding_key(image, weights, device):
+def embedding_key(image: npt.NDArray[np.uint8], weights: str, device: str) -> str:
     """Return the fingerprint under which an embedding is kept.
 
     Parameters
@@ -76,28 +78,28 @@ class EmbeddingCache:
 
     Parameters
     ----------
-    folder : pathlib.Path
-        Made when first needed.
+    folder : str or pathlib.Path
+        Created when first needed.
     in_memory : int
-        How many embeddings are held in memory (2 to 4 MB each).
+        Embeddings to hold in memory (4 MB each).
     on_disk : int
-        Bytes that the folder may take; the embeddings used longest ago go first.
+        Bytes that the folder may take; the least recently used embeddings go first.
     """
 
-    def __init__(self, folder, in_memory=8, on_disk=500_000_000):
+    def __init__(self, folder: str | Path, in_memory: int = 8, on_disk: int = 500_000_000) -> None:
         self.folder = Path(folder)
         self.in_memory = in_memory
         self.on_disk = on_disk
-        self._held = OrderedDict()
+        self._held: OrderedDict[str, Embedding] = OrderedDict()
 
-    def get(self, key):
+    def get(self, key: str) -> Embedding | None:
         """Return the `Embedding` kept under this key, on the CPU, or None."""
         embedding = self._held.get(key) or self._read(key)
         if embedding is not None:
             self._hold(embedding)
         return embedding
 
-    def put(self, embedding):
+    def put(self, embedding: Embedding) -> None:
         """Keep an `Embedding` whose features are on the CPU. A folder that cannot be written costs only speed."""
         self._hold(embedding)
         try:
@@ -106,22 +108,22 @@ class EmbeddingCache:
         except OSError:  # a full disk or a read-only home: the copy in memory serves
             pass
 
-    def _hold(self, embedding):
+    def _hold(self, embedding: Embedding) -> None:
         self._held[embedding.key] = embedding
         self._held.move_to_end(embedding.key)
         while len(self._held) > self.in_memory:
             self._held.popitem(last=False)
 
-    def _path(self, key):
+    def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
 
-    def _read(self, key):
+    def _read(self, key: str) -> Embedding | None:
         path = self._path(key)
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 about, features = file.metadata(), file.get_tensor("features")
-            os.utime(path)  # used now: goes last when room is made
-        except (OSError, safetensors.SafetensorError):  # not there, or damaged: it is computed and written again
+            os.utime(path)  # used now: evicted last
+        except (OSError, safetensors.SafetensorError):  # absent or damaged: it is computed and written again
             return None
         return Embedding(
             features=features,
@@ -132,7 +134,7 @@ class EmbeddingCache:
             key=key,
         )
 
-    def _write(self, embedding):
+    def _write(self, embedding: Embedding) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         about = {
             "height": str(embedding.original_size[0]),
@@ -145,7 +147,7 @@ class EmbeddingCache:
         with writing(self._path(embedding.key), overwrite=True) as part:
             safetensors.torch.save_file({"features": embedding.features.contiguous()}, part, metadata=about)
 
-    def _evict(self):
+    def _evict(self) -> None:
         files = sorted(self.folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
         total = 0
         for path in files:

@@ -1,44 +1,88 @@
-"""Everything-mode: a grid of clicks over the picture, and of all the answers those that are worth keeping.
+"""Everything-mode: a grid of clicks over the image, and of all their masks those worth keeping.
 
 The parameters, the records and the order of the filters are those of `segment_anything.SamAutomaticMaskGenerator`. What
-differs is when masks are brought to the size of the picture: upstream does it with all three of every click, and keeps
-some; here what can be refused is refused on the low-res logits, and the rest is enlarged one by one.
+differs is when masks are upscaled to the size of the image: upstream upscales all three of every click and keeps some;
+here low-res logits are filtered first, and the remaining masks upscaled one by one.
 """
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypedDict, TypeVar
+
 import numpy as np
+import numpy.typing as npt
 import torch
-from pycocotools import mask as rle
 from torchvision.ops import batched_nms
 from tqdm.auto import tqdm
 
 from sam_nb.images import load_image
-from sam_nb.masks import MASK_THRESHOLD, bounding_box
+from sam_nb.masks import MASK_THRESHOLD, Masks, bounding_box
+from sam_nb.model.embeddings import Embedding
+from sam_nb.model.sam import Sam, Thresholds
 from sam_nb.model.upstream import amg
 from sam_nb.prompts import Prompt
 
+if TYPE_CHECKING:
+    from sam_nb.images import ImageLike
+
 OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
-MARGIN = 0.05  # by which stability on low-res logits may miss the threshold, being a little off that of the full size
+MARGIN = 0.05  # by which the stability score of low-res logits may miss the threshold: it differs from the full size's
+
+
+class RunLengths(TypedDict):
+    """A run-length code: column by column, starting with False; `counts` is a str in COCO's compressed form."""
+
+    size: list[int]
+    counts: list[int] | str
+
+
+class Scored(TypedDict):
+    """What filters look at: a record without its mask."""
+
+    area: int
+    bbox: list[int]
+    predicted_iou: float
+    point_coords: list[list[float]]
+    stability_score: float
+    crop_box: list[int]
+
+
+class Record(Scored):
+    """A mask of everything-mode, as `segment_anything.SamAutomaticMaskGenerator` returns it.
+
+    Its fields: ``segmentation`` (HxW bool, or a run-length code), ``area``, ``bbox`` (x, y, width, height),
+    ``predicted_iou``, ``point_coords`` (of its click), ``stability_score``, ``crop_box``.
+    """
+
+    segmentation: npt.NDArray[np.bool_] | RunLengths
+
+
+class _Candidate(Scored):
+    runs: npt.NDArray[np.int32]  # a thousand masks of this kind take megabytes, and gigabytes as arrays of bool
+
+
+AnyScored = TypeVar("AnyScored", bound=Scored)
 
 
 def segment_everything(
-    sam,
-    image,
+    sam: Sam,
+    image: "ImageLike",
     *,
-    points_per_side=32,
-    points_per_batch=64,
-    pred_iou_thresh=0.88,
-    stability_score_thresh=0.95,
-    stability_score_offset=1.0,
-    box_nms_thresh=0.7,
-    crop_n_layers=0,
-    crop_nms_thresh=0.7,
-    crop_overlap_ratio=512 / 1500,
-    crop_n_points_downscale_factor=1,
-    point_grids=None,
-    min_mask_region_area=0,
-    output_mode="binary_mask",
-):
-    """Return masks of everything in a picture, with a progress bar.
+    points_per_side: int | None = 32,
+    points_per_batch: int = 64,
+    pred_iou_thresh: float | None = None,
+    stability_score_thresh: float | None = None,
+    stability_score_offset: float = 1.0,
+    box_nms_thresh: float | None = None,
+    crop_n_layers: int = 0,
+    crop_nms_thresh: float = 0.7,
+    crop_overlap_ratio: float = 512 / 1500,
+    crop_n_points_downscale_factor: int = 1,
+    point_grids: Sequence[npt.ArrayLike] | None = None,
+    min_mask_region_area: int = 0,
+    output_mode: str = "binary_mask",
+) -> list[Record]:
+    """Return masks of everything in an image, with a progress bar.
 
     Parameters
     ----------
@@ -48,18 +92,22 @@ def segment_everything(
     points_per_side : int, or None
         Clicks along each side of the grid.
     points_per_batch : int
-        Clicks that are answered before the progress bar moves.
-    pred_iou_thresh : float
-        Predicted IoU that a mask must exceed. The default is made for Meta's models; `lite` is less sure of itself:
-        take 0.4, and 0.6 for its stability.
-    stability_score_thresh, stability_score_offset : float
-        The mask must hardly change when its logits are cut this much higher or lower: the IoU of the two.
-    box_nms_thresh, crop_nms_thresh : float
-        Of two masks whose boxes overlap more than this (IoU) the better-scored stays; among crops, that of the smaller.
+        Clicks between two steps of the progress bar.
+    pred_iou_thresh : float, optional
+        Predicted IoU that a mask must exceed. Default: what suits the model, `Sam.thresholds`.
+    stability_score_thresh : float, optional
+        Stability score that a mask must reach. Default: what suits the model.
+    stability_score_offset : float
+        The stability score is the IoU of the masks that the logits give when cut this much higher and lower.
+    box_nms_thresh : float, optional
+        Of two masks whose boxes overlap more than this (IoU) the one with the higher predicted IoU stays. Default: what
+        suits the model.
     crop_n_layers : int
-        How many times the picture is cut into smaller crops (4, then 16 ...), which are searched as well.
+        How many times the image is cut into smaller crops (4, then 16 ...), which are searched as well.
+    crop_nms_thresh : float
+        As `box_nms_thresh`, among crops: the mask of the smaller crop stays.
     crop_overlap_ratio : float
-        Overlap of the first layer's crops, share of the picture's shorter side.
+        Overlap of the first layer's crops, share of the image's shorter side.
     crop_n_points_downscale_factor : int
         The grid of layer n has this to the power n times fewer clicks along a side.
     point_grids : list of Nx2 array-like, optional
@@ -71,8 +119,7 @@ def segment_everything(
     Returns
     -------
     list of dict
-        ``segmentation`` (HxW bool, or a run-length code), ``area``, ``bbox`` (x, y, width, height), ``predicted_iou``,
-        ``point_coords``, ``stability_score``, ``crop_box``: the records of `SamAutomaticMaskGenerator`.
+        See `Record`: the records of `SamAutomaticMaskGenerator`.
 
     Raises
     ------
@@ -81,64 +128,58 @@ def segment_everything(
     """
     if output_mode not in OUTPUT_MODES:
         raise ValueError(f"no output_mode {output_mode!r}: expected one of {', '.join(OUTPUT_MODES)}")
-    if (points_per_side is None) == (point_grids is None):
-        raise ValueError("give points_per_side or point_grids, and None for the other")
-    grids = point_grids or amg.build_all_layer_point_grids(
-        points_per_side, crop_n_layers, crop_n_points_downscale_factor
+    grids = _grids(points_per_side, point_grids, crop_n_layers, crop_n_points_downscale_factor)
+    thresholds = _thresholds(
+        sam,
+        pred_iou_thresh=pred_iou_thresh,
+        stability_score_thresh=stability_score_thresh,
+        box_nms_thresh=box_nms_thresh,
     )
-    if len(grids) <= crop_n_layers:
-        raise ValueError(f"point_grids: expected one for the picture and one for each layer of crops, got {len(grids)}")
     image = load_image(image)
-    size = image.shape[:2]
+    size = (image.shape[0], image.shape[1])
     crops = list(zip(*amg.generate_crop_boxes(size, crop_n_layers, crop_overlap_ratio), strict=True))
-    records = []
+    candidates: list[_Candidate] = []
     with tqdm(total=sum(len(grids[layer]) for _, layer in crops), unit="click") as bar:
         for crop, layer in crops:
             x0, y0, x1, y1 = crop
-            part = image[y0:y1, x0:x1]
-            embedding = sam.encode(part)
-            found = []
-            points = np.asarray(grids[layer]) * part.shape[1::-1]
-            for point, masks in _answers(sam, embedding, points, points_per_batch, bar):
-                inside = _share_of_square(embedding, masks.logits.shape[-2:])
-                for index in np.flatnonzero((masks.scores > pred_iou_thresh) | (pred_iou_thresh <= 0)):
-                    low = masks.logits[index][inside]
-                    if _stability(low, stability_score_offset) < stability_score_thresh - MARGIN:
-                        continue
-                    record = _record(masks, index, point, crop=crop, size=size, offset=stability_score_offset)
-                    if record is not None:
-                        found.append(record)
-            records += select(
-                found,
-                pred_iou_thresh=pred_iou_thresh,
-                stability_score_thresh=stability_score_thresh,
-                box_nms_thresh=box_nms_thresh,
-            )
+            embedding = sam.encode(image[y0:y1, x0:x1])
+            in_crop = []
+            for point, masks in _decode_grid(sam, embedding, grids[layer], points_per_batch, bar):
+                for index in _worth_upscaling(embedding, masks, thresholds, stability_score_offset):
+                    candidate = _candidate(masks, index, point, crop=crop, size=size, offset=stability_score_offset)
+                    if candidate is not None:
+                        in_crop.append(candidate)
+            candidates += select(in_crop, **vars(thresholds))
     if len(crops) > 1:
-        smallness = [1 / (record["crop_box"][2] * record["crop_box"][3]) for record in records]
-        records = _non_max_suppression(records, smallness, crop_nms_thresh)
+        smallness = [1 / (candidate["crop_box"][2] * candidate["crop_box"][3]) for candidate in candidates]
+        candidates = _non_max_suppression(candidates, smallness, crop_nms_thresh)
     if min_mask_region_area > 0:
-        records = _tidied(records, min_mask_region_area, max(box_nms_thresh, crop_nms_thresh))
-    for record in records:
-        record["segmentation"] = _encoded(record["segmentation"], output_mode)
-    return records
+        unchanged = [_remove_small_regions(candidate, size, min_mask_region_area) for candidate in candidates]
+        candidates = _non_max_suppression(candidates, unchanged, max(thresholds.box_nms_thresh, crop_nms_thresh))
+    return [_record(candidate, size, output_mode) for candidate in candidates]
 
 
-def select(records, *, pred_iou_thresh=0.88, stability_score_thresh=0.95, box_nms_thresh=0.7):
-    """Return the records that stricter thresholds leave, best first, without decoding anything again.
+def select(
+    records: Sequence[AnyScored],
+    *,
+    pred_iou_thresh: float = 0.0,
+    stability_score_thresh: float = 0.0,
+    box_nms_thresh: float = 1.0,
+) -> list[AnyScored]:
+    """Return the records that stricter thresholds leave, the highest predicted IoU first, without decoding again.
 
     Parameters
     ----------
     records : list of dict
-        From `segment_everything` with looser thresholds; all that there is with ``pred_iou_thresh=0,
+        From `segment_everything` with looser thresholds; all that there are with ``pred_iou_thresh=0,
         stability_score_thresh=0, box_nms_thresh=1``.
     pred_iou_thresh, stability_score_thresh, box_nms_thresh : float
-        As in `segment_everything`.
+        As in `segment_everything`. Default: every record stays.
 
     Returns
     -------
     list of dict
-        What `segment_everything` with these thresholds would have returned, if it searched no crops and tidied nothing.
+        What `segment_everything` returns with these thresholds, without crops and `min_mask_region_area`.
     """
     left = [
         record
@@ -149,40 +190,79 @@ def select(records, *, pred_iou_thresh=0.88, stability_score_thresh=0.95, box_nm
     return _non_max_suppression(left, [record["predicted_iou"] for record in left], box_nms_thresh)
 
 
-def _answers(sam, embedding, points, points_per_batch, bar):
-    """Yield every point, Nx2 pixels of the embedded picture, with its three masks; the bar moves by batches."""
+def _grids(
+    points_per_side: int | None,
+    point_grids: Sequence[npt.ArrayLike] | None,
+    crop_n_layers: int,
+    crop_n_points_downscale_factor: int,
+) -> list[npt.NDArray[np.float64]]:
+    """Return the clicks of each layer, Nx2 in shares of width and height."""
+    if (points_per_side is None) == (point_grids is None):
+        raise ValueError("give points_per_side or point_grids, and None for the other")
+    if point_grids is None:
+        return amg.build_all_layer_point_grids(points_per_side, crop_n_layers, crop_n_points_downscale_factor)
+    if len(point_grids) <= crop_n_layers:
+        raise ValueError(
+            f"point_grids: expected one for the image and one for each layer of crops, got {len(point_grids)}"
+        )
+    return [np.asarray(grid, dtype=np.float64) for grid in point_grids]
+
+
+def _thresholds(sam: Sam, **given: float | None) -> Thresholds:
+    """Return the given thresholds, and the model's own for those that are None."""
+    return replace(sam.thresholds, **{name: value for name, value in given.items() if value is not None})
+
+
+def _decode_grid(
+    sam: Sam, embedding: Embedding, grid: npt.NDArray[np.float64], points_per_batch: int, bar: "tqdm[None]"
+) -> Iterator[tuple[npt.NDArray[np.float64], Masks]]:
+    """Yield each click, 2 pixels of the embedded image, with its three masks; the bar moves by batches."""
+    points = grid * embedding.original_size[::-1]
     for start in range(0, len(points), points_per_batch):
         batch = points[start : start + points_per_batch]
-        prompts = [Prompt(points=[point]) for point in batch]
+        prompts = [Prompt(points=point[None]) for point in batch]
         yield from zip(batch, sam.decode_batch(embedding, prompts, multimask_output=True), strict=True)
         bar.update(len(batch))
 
 
-def _share_of_square(embedding, low_res):
-    """Return the slices of low-res logits that lie on the picture; the rest of the square is padding."""
-    side = max(embedding.input_size)
-    return tuple(slice(round(n * length / side)) for n, length in zip(embedding.input_size, low_res, strict=True))
+def _worth_upscaling(embedding: Embedding, masks: Masks, thresholds: Thresholds, offset: float) -> Iterator[int]:
+    """Yield the indices of masks that may pass the thresholds, judged by their low-res logits."""
+    # The rest of the square is padding.
+    side, low_res = max(embedding.input_size), masks.logits.shape[-2:]
+    inside = tuple(slice(round(n * length / side)) for n, length in zip(embedding.input_size, low_res, strict=True))
+    passing = (masks.scores > thresholds.pred_iou_thresh) | (thresholds.pred_iou_thresh <= 0)
+    for index in np.flatnonzero(passing):
+        if not _stability(masks.logits[index][inside], offset) < thresholds.stability_score_thresh - MARGIN:
+            yield int(index)
 
 
-def _stability(logits, offset):
-    """Return the IoU of the masks that a higher and a lower threshold cut; nan where both are empty, as upstream."""
+def _stability(logits: npt.NDArray[np.float32], offset: float) -> float:
+    """Return the IoU of the masks at a higher and a lower threshold; nan where both are empty, as upstream."""
     high = np.count_nonzero(logits > MASK_THRESHOLD + offset)
     low = np.count_nonzero(logits > MASK_THRESHOLD - offset)
-    return high / low if low else np.nan
+    return high / low if low else float("nan")
 
 
-def _record(masks, index, point, *, crop, size, offset):
-    """Return what is known about a mask of a crop, or None if it reaches the crop's edge inside the picture."""
+def _candidate(
+    masks: Masks,
+    index: int,
+    point: npt.NDArray[np.float64],
+    *,
+    crop: list[int],
+    size: tuple[int, int],
+    offset: float,
+) -> _Candidate | None:
+    """Return one mask of a crop with its measures, or None if it reaches the crop's edge inside the image."""
     logits = masks.upscale(index)
     mask = logits > MASK_THRESHOLD
     box = _box(mask)
     (x0, y0, x1, y1), (height, width) = crop, size
     if amg.is_box_near_crop_edge(torch.tensor([box]), crop, [0, 0, width, height]).item():
         return None
-    whole = np.zeros(size, dtype=np.uint8, order="F")
+    whole = np.zeros(size, dtype=bool)
     whole[y0:y1, x0:x1] = mask
     return {
-        "segmentation": rle.encode(whole),
+        "runs": _encode_runs(whole),
         "area": int(np.count_nonzero(mask)),
         "bbox": [box[0] + x0, box[1] + y0, box[2] - box[0], box[3] - box[1]],
         "predicted_iou": float(masks.scores[index]),
@@ -192,41 +272,63 @@ def _record(masks, index, point, *, crop, size, offset):
     }
 
 
-def _box(mask):
+def _box(mask: npt.NDArray[np.bool_]) -> list[int]:
     """Return the box (x0, y0, x1, y1) around a mask as upstream counts: x1 and y1 are the last pixel, not one past."""
     x0, y0, x1, y1 = map(int, bounding_box(mask))
     return [x0, y0, max(x0, x1 - 1), max(y0, y1 - 1)]
 
 
-def _non_max_suppression(records, scores, threshold):
-    """Return the records without those whose box nearly equals that of a better-scored one, best first."""
+def _non_max_suppression(records: Sequence[AnyScored], scores: Sequence[float], threshold: float) -> list[AnyScored]:
+    """Return the records without those whose box nearly equals that of a higher-scoring one, highest scores first."""
     if not records:
         return []
     boxes = torch.tensor([record["bbox"] for record in records], dtype=torch.float32)
     boxes[:, 2:] += boxes[:, :2]
-    scores = torch.tensor(scores, dtype=torch.float32)
-    kept = batched_nms(boxes, scores, torch.zeros(len(boxes)), threshold)
+    kept = batched_nms(boxes, torch.tensor(scores, dtype=torch.float32), torch.zeros(len(boxes)), threshold)
     return [records[index] for index in kept.tolist()]
 
 
-def _tidied(records, least, threshold):
-    """Return the records with small holes filled and small islands removed; of new doubles untouched masks stay."""
-    untouched = []
-    for record in records:
-        mask, filled = amg.remove_small_regions(rle.decode(record["segmentation"]).astype(bool), least, mode="holes")
-        mask, removed = amg.remove_small_regions(mask, least, mode="islands")
-        untouched.append(float(not (filled or removed)))
-        if filled or removed:
-            x0, y0, x1, y1 = _box(mask)
-            record["segmentation"] = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
-            record["bbox"] = [x0, y0, x1 - x0, y1 - y0]
-            record["area"] = int(np.count_nonzero(mask))
-    return _non_max_suppression(records, untouched, threshold)
+def _remove_small_regions(candidate: _Candidate, size: tuple[int, int], min_area: int) -> float:
+    """Fill a mask's small holes and remove its small islands, in place; return 1 if there were none, else 0."""
+    mask, filled = amg.remove_small_regions(_decode_runs(candidate["runs"], size), min_area, mode="holes")
+    mask, removed = amg.remove_small_regions(mask, min_area, mode="islands")
+    if filled or removed:
+        x0, y0, x1, y1 = _box(mask)
+        candidate["runs"] = _encode_runs(mask)
+        candidate["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+        candidate["area"] = int(np.count_nonzero(mask))
+    return float(not (filled or removed))
 
 
-def _encoded(code, output_mode):
-    """Return a mask, kept as pycocotools' code, in the form that was asked for."""
-    if output_mode == "coco_rle":
-        return code | {"counts": code["counts"].decode("ascii")}
-    mask = rle.decode(code).astype(bool)
-    return mask if output_mode == "binary_mask" else amg.mask_to_rle_pytorch(torch.from_numpy(mask[None]))[0]
+def _encode_runs(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """Return the lengths of a mask's runs, column by column, starting with False."""
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff(changes, prepend=0, append=flat.size)
+    return np.concatenate([[0], runs] if flat[0] else [runs]).astype(np.int32)
+
+
+def _decode_runs(runs: npt.NDArray[np.int32], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Return the mask, HxW bool."""
+    height, width = size
+    return np.ascontiguousarray(np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T)
+
+
+def _record(candidate: _Candidate, size: tuple[int, int], output_mode: str) -> Record:
+    """Return the record with its mask in the form of `output_mode`."""
+    segmentation: npt.NDArray[np.bool_] | RunLengths
+    if output_mode == "binary_mask":
+        segmentation = _decode_runs(candidate["runs"], size)
+    else:
+        segmentation = {"size": list(size), "counts": candidate["runs"].tolist()}
+        if output_mode == "coco_rle":
+            segmentation = amg.coco_encode_rle(segmentation)
+    return {
+        "segmentation": segmentation,
+        "area": candidate["area"],
+        "bbox": candidate["bbox"],
+        "predicted_iou": candidate["predicted_iou"],
+        "point_coords": candidate["point_coords"],
+        "stability_score": candidate["stability_score"],
+        "crop_box": candidate["crop_box"],
+    }

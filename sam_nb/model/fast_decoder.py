@@ -1,26 +1,30 @@
 """`segment_anything`'s mask decoder, computed faster: the same numbers but for rounding.
 
-A prompt is a handful of tokens, the picture thousands of cells. Upstream brings every cell through four projections in
-each layer so that it can meet the tokens; here the tokens are brought to the cells, which takes less than half of the
-multiplications and hardly any memory. What several prompts about one picture have in common is computed once.
+A prompt is a handful of tokens, the image thousands of cells. Upstream projects every cell four times in each layer
+before it attends to the tokens; here the tokens take the projections on themselves, which takes less than half of the
+multiplications and hardly any memory. What several prompts for one image have in common is computed once.
 """
+
+from typing import cast
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from sam_nb.model.lite import CHANNELS, FINE_CHANNELS, LiteDecoder, for_each_prompt
-from sam_nb.model.upstream import MaskDecoder, transformer
+from sam_nb.model.internals import SteppedDecoder, for_each_prompt
+from sam_nb.model.lite import CHANNELS, FINE_CHANNELS, LiteDecoder
+from sam_nb.model.upstream import transformer
 
 
 class DecoderAttention(transformer.Attention):
     """Attention between a handful of prompt tokens and the thousands of cells of the image embedding.
 
-    A score is (Wq x + b) . Wk y. It is as well (Wq x + b) Wk . y: so whichever of x and y are the tokens can take the
-    other's projection on itself. The same goes for what is then summed up: a sum of projections is the projection of
-    the sum. With as many tokens that they, times the heads, are more than the channels inside, nothing is gained.
+    A score is (Wq x + b) . Wk y. This equals (Wq x + b) Wk . y: so whichever of x and y are the tokens can take the
+    other's projection on itself. The same holds for the values: a sum of projections is the projection of the sum. With
+    so many tokens that they, times the heads, are more than the channels inside, nothing is gained.
     """
 
-    def forward(self, q, k, v):
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Return what `segment_anything.modeling.transformer.Attention` returns.
 
         Parameters
@@ -36,19 +40,19 @@ class DecoderAttention(transformer.Attention):
         tokens, cells = sorted((q.shape[1], k.shape[1]))
         if tokens == cells or tokens * self.num_heads > self.internal_dim:
             return super().forward(q, k, v)
-        return self._tokens_ask(q, k, v) if q.shape[1] == tokens else self._cells_ask(q, k, v)
+        return self._token_to_image(q, k, v) if q.shape[1] == tokens else self._image_to_token(q, k, v)
 
-    def _tokens_ask(self, q, k, v):
+    def _token_to_image(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         channels = self.internal_dim // self.num_heads
-        asked = (channels**-0.5 * self.q_proj(q)).unflatten(-1, (self.num_heads, channels))
-        # The keys' bias adds the same to all scores of a token, and a softmax takes no notice of that.
-        asked = torch.einsum("pnhd,hdc->phnc", asked, self._by_head(self.k_proj.weight)).flatten(1, 2)
-        weights = (asked @ k.transpose(1, 2)).softmax(dim=-1)
+        queries = (channels**-0.5 * self.q_proj(q)).unflatten(-1, (self.num_heads, channels))
+        # The keys' bias adds the same to all scores of a token, which a softmax ignores.
+        queries = torch.einsum("pnhd,hdc->phnc", queries, self._by_head(self.k_proj.weight)).flatten(1, 2)
+        weights = (queries @ k.transpose(1, 2)).softmax(dim=-1)
         mixed = (weights @ v).unflatten(1, (self.num_heads, -1))
         mixed = torch.einsum("phnc,hdc->pnhd", mixed, self._by_head(self.v_proj.weight)).flatten(2)
         return self.out_proj(mixed + self.v_proj.bias)
 
-    def _cells_ask(self, q, k, v):
+    def _image_to_token(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         channels = self.internal_dim // self.num_heads
         keys = (channels**-0.5 * self.k_proj(k)).unflatten(-1, (self.num_heads, channels))
         bias = torch.einsum("pnhd,hd->phn", keys, self._by_head(self.q_proj.bias)).flatten(1)
@@ -61,14 +65,16 @@ class DecoderAttention(transformer.Attention):
         # The weights of a head sum to 1, so its values can bring the bias along.
         return weights.transpose(1, 2) @ (values + self.out_proj.bias / self.num_heads).flatten(1, 2)
 
-    def _by_head(self, parameter):
+    def _by_head(self, parameter: torch.Tensor) -> torch.Tensor:
         return parameter.unflatten(0, (self.num_heads, -1))
 
 
 class DecoderBlock(transformer.TwoWayAttentionBlock):
-    """A layer of the decoder's transformer: tokens attend to each other, to the cells, and the cells to them."""
+    """A layer of the decoder's transformer: tokens attend to each other and to the cells, then the cells to them."""
 
-    def forward(self, queries, keys, query_pe, key_pe):
+    def forward(
+        self, queries: torch.Tensor, keys: torch.Tensor, query_pe: torch.Tensor, key_pe: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what `segment_anything.modeling.transformer.TwoWayAttentionBlock` returns.
 
         Parameters
@@ -76,7 +82,7 @@ class DecoderBlock(transformer.TwoWayAttentionBlock):
         queries, query_pe : PxNxC torch.Tensor of float32
             The tokens.
         keys, key_pe : PxMxC or 1xMxC torch.Tensor of float32
-            The cells; one for all prompts where they do not differ yet.
+            The cells; 1xMxC where they are the same for all prompts.
 
         Returns
         -------
@@ -85,8 +91,8 @@ class DecoderBlock(transformer.TwoWayAttentionBlock):
         if self.skip_first_layer_pe:
             queries = self.self_attn(q=queries, k=queries, v=queries)
         else:
-            asking = queries + query_pe
-            queries = queries + self.self_attn(q=asking, k=asking, v=queries)
+            placed = queries + query_pe
+            queries = queries + self.self_attn(q=placed, k=placed, v=queries)
         queries = self.norm1(queries)
         cells = keys + key_pe
         queries = queries + self.cross_attn_token_to_image(q=queries + query_pe, k=cells, v=keys)
@@ -96,82 +102,57 @@ class DecoderBlock(transformer.TwoWayAttentionBlock):
         return queries, self.norm4(keys)
 
 
-class Decoder(MaskDecoder):
-    """Meta's mask decoder."""
+class FastDecoder(SteppedDecoder):
+    """Meta's mask decoder: its transposed convolutions are matrix products."""
 
-    def predict_masks(self, image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings):
-        """Return logits Px4x4Hx4W and predicted IoU Px4 of all four mask tokens, float32.
+    def mask_logits(self, cells: torch.Tensor, image_embeddings: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+        """Return logits PxMx4Hx4W: cells PxCxHxW upscaled by `output_upscaling`, times kernels PxMxD.
 
-        Parameters
-        ----------
-        image_embeddings : 1xCxHxW torch.Tensor
-        image_pe : 1xCxHxW torch.Tensor
-        sparse_prompt_embeddings : PxNxC torch.Tensor
-        dense_prompt_embeddings : PxCxHxW torch.Tensor
-        """
-        if len(image_embeddings) > 1:
-            return super().predict_masks(image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings)
-        prompts = len(sparse_prompt_embeddings)
-        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(prompts, -1, -1)
-        # Without a mask prompt all have the same dense embedding, one piece of memory.
-        shared = dense_prompt_embeddings.stride(0) == 0
-        cells = image_embeddings + (dense_prompt_embeddings[:1] if shared else dense_prompt_embeddings)
-        size = cells.shape[-2:]
-        tokens, cells = self.transformer(
-            cells.contiguous(memory_format=torch.channels_last),
-            image_pe.contiguous(memory_format=torch.channels_last),
-            torch.cat([output_tokens, sparse_prompt_embeddings], dim=1),
-        )
-        of_masks = tokens[:, 1 : 1 + self.num_mask_tokens].unbind(1)
-        kernels = [mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks, strict=True)]
-        return self._upscaled(cells, size, torch.stack(kernels, dim=1)), self.iou_prediction_head(tokens[:, 0])
-
-    def _upscaled(self, cells, size, kernels):
-        """Return logits Px4x4Hx4W: PxHWxC cells enlarged by `output_upscaling`, times Px4xD kernels.
-
-        A transposed convolution of 2 x 2 pixels with stride 2 makes four pixels of each by four matrices. What is done
-        with pixels afterwards concerns each by itself, so only the logits need to be put where they belong.
+        A transposed convolution of 2 x 2 pixels with stride 2 makes four pixels of each by four matrices. Everything
+        after it treats each pixel by itself, so only the logits need to be put where they belong.
         """
         first, norm, act, second, last_act = self.output_upscaling
-        pixels = _into_four(first, cells)
+        height, width = cells.shape[-2:]
+        pixels = _conv_transpose_2x2(first, cells.flatten(2).transpose(1, 2))
         pixels = act(F.layer_norm(pixels, pixels.shape[-1:], norm.weight, norm.bias, norm.eps))
-        pixels = last_act(_into_four(second, pixels))
+        pixels = last_act(_conv_transpose_2x2(second, pixels))
         logits = (pixels.flatten(1, -2) @ kernels.transpose(1, 2)).transpose(1, 2)
         # Rows and columns of cells, in each cell of 2 x 2 pixels, in each of these of 2 x 2.
-        height, width = size
         logits = logits.unflatten(2, (height, width, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
         return logits.reshape(len(cells), -1, 4 * height, 4 * width)
 
 
 class FastLiteDecoder(LiteDecoder):
-    """`lite`'s mask decoder: its pixels stay beside each other in memory, block by block, as long as possible."""
+    """`lite`'s mask decoder: the pixels of a block stay adjacent in memory as long as possible."""
 
-    def read(self, cells, image_embeddings, kernels):
-        """Return logits PxMx4Hx4W, as `LiteDecoder.read`.
+    def mask_logits(self, cells: torch.Tensor, image_embeddings: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+        """Return logits PxMx4Hx4W, as `LiteDecoder.mask_logits`.
 
-        Where a pixel is concerned by itself, transposed convolutions are matrix products, to which the fine features
-        are added as the products are summed up. Only the convolution in between needs pixels in rows and columns.
+        Where a layer treats each pixel by itself, transposed convolutions are matrix products, to which the fine
+        features are added as the products are summed up. Only the convolution in between needs rows and columns.
         """
         first, norm, act, second, last_act = self.output_upscaling
-        to_4, to_2 = self.fine
+        to_4, to_2 = cast("list[nn.Conv2d]", list(self.fine))
         _, fine_4, fine_2 = image_embeddings.split([CHANNELS, FINE_CHANNELS[4] * 4, FINE_CHANNELS[2] * 16], dim=1)
         height, width = cells.shape[-2:]
         # Cells; rows, columns and channels of the 2 x 2 pixels of stride 4 in each.
         fine_4 = fine_4.unflatten(1, (-1, 2, 2)).permute(0, 4, 5, 2, 3, 1)
-        pixels = _four_with(first, cells.permute(0, 2, 3, 1), to_4, fine_4)
+        pixels = _conv_transpose_2x2_plus(first, cells.permute(0, 2, 3, 1), to_4, fine_4)
         pixels = act(F.layer_norm(pixels, pixels.shape[-1:], norm.weight, norm.bias, norm.eps))
         pixels = pixels.unflatten(1, (height, width, 2, 2)).permute(0, 1, 3, 2, 4, 5)
         pixels = pixels.reshape(len(pixels), 2 * height, 2 * width, -1)
         pixels = self.sharpen(pixels.permute(0, 3, 1, 2))
         # Pixels of stride 4; rows, columns and channels of the 2 x 2 pixels of stride 2 in each.
         fine_2 = fine_2.unflatten(1, (-1, 2, 2, 2, 2)).permute(0, 6, 2, 7, 4, 3, 5, 1).flatten(1, 2).flatten(2, 3)
-        pixels = last_act(_four_with(second, pixels.permute(0, 2, 3, 1), to_2, fine_2))
+        pixels = last_act(_conv_transpose_2x2_plus(second, pixels.permute(0, 2, 3, 1), to_2, fine_2))
         logits = (pixels @ kernels.transpose(1, 2)).unflatten(1, (2 * height, 2 * width, 2, 2))
         return logits.permute(0, 5, 1, 3, 2, 4).reshape(len(cells), -1, 4 * height, 4 * width)
 
 
-def _four_with(layer, x, fine_layer, fine):
-    """Return what a transposed convolution makes of pixels, plus fine features: Px(HW2x2)xD.
+def _conv_transpose_2x2_plus(
+    layer: nn.ConvTranspose2d, x: torch.Tensor, fine_layer: nn.Conv2d, fine: torch.Tensor
+) -> torch.Tensor:
+    """Return the transposed convolution of pixels, plus fine features: Px(HW2x2)xD.
 
     Parameters
     ----------
@@ -183,17 +164,22 @@ def _four_with(layer, x, fine_layer, fine):
     fine : BxHxWx2x2xE torch.Tensor
         Of each image; P/B prompts each.
     """
-    fine = F.linear(fine, fine_layer.weight[..., 0, 0], fine_layer.bias + layer.bias).flatten(3).flatten(1, 2)
+    fine = F.linear(fine, fine_layer.weight[..., 0, 0], _bias(fine_layer) + _bias(layer)).flatten(3).flatten(1, 2)
     x = x.flatten(1, 2)
-    made = torch.baddbmm(for_each_prompt(fine, len(x)), x, _four_matrices(layer).expand(len(x), -1, -1))
+    made = torch.baddbmm(for_each_prompt(fine, len(x)), x, _as_matrix(layer).expand(len(x), -1, -1))
     return made.unflatten(-1, (4, -1)).flatten(1, 2)
 
 
-def _into_four(layer, x):
-    """Return what a transposed convolution of 2 x 2 and stride 2 makes of pixels ...xC: ...x2x2xD."""
-    return F.linear(x, _four_matrices(layer).T, layer.bias.repeat(4)).unflatten(-1, (2, 2, -1))
+def _conv_transpose_2x2(layer: nn.ConvTranspose2d, x: torch.Tensor) -> torch.Tensor:
+    """Return the transposed convolution of 2 x 2 pixels and stride 2 of pixels ...xC: ...x2x2xD."""
+    return F.linear(x, _as_matrix(layer).T, _bias(layer).repeat(4)).unflatten(-1, (2, 2, -1))
 
 
-def _four_matrices(layer):
-    """Return a transposed convolution of 2 x 2 and stride 2 as one matrix, Cx(2x2xD)."""
+def _as_matrix(layer: nn.ConvTranspose2d) -> torch.Tensor:
+    """Return the weights of a transposed convolution of 2 x 2 pixels and stride 2 as one matrix, Cx(2x2xD)."""
     return layer.weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def _bias(layer: nn.Conv2d | nn.ConvTranspose2d) -> torch.Tensor:
+    """Return the bias of a layer that has one."""
+    return cast("torch.Tensor", layer.bias)

@@ -2,26 +2,28 @@
 
 It is a `segment_anything.modeling.Sam`, so everything made for SAM (`SamPredictor`, `SamAutomaticMaskGenerator`) takes
 it as it is. What differs from Meta's vit_b: an EfficientNet-Lite2 in place of the vision transformer, 512 pixels in
-place of 1024, 128 channels in place of 256; and four things that help a small network that has seen few pictures:
+place of 1024, 128 channels in place of 256; and four things that help a small network that has seen few images:
 
-- prompts are also drawn as pictures onto the embedding (Sofiiuk et al., "Reviving iterative training with mask guidance
+- prompts are also drawn as maps onto the embedding (Sofiiuk et al., "Reviving iterative training with mask guidance
   for interactive segmentation", 2021), where SAM gives them to the decoder as tokens only;
 - a few convolutions let what was drawn spread to its neighbours before the transformer sees it;
 - the decoder also gets the fine features of strides 2 and 4, as in SAM 2 (Ravi et al., 2024), for sharp borders;
 - the predicted IoU of a mask also depends on the features that the mask covers, and on those around it (after mask
-  scoring, Huang et al., "Mask Scoring R-CNN", 2019), where SAM reads it from one token that has seen no mask.
+  scoring, Huang et al., "Mask Scoring R-CNN", 2019), where SAM computes it from one token that has seen no mask.
 
 The embedding is 256x64x64, like SAM's, and the low-res logits are 256x256.
 """
 
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from sam_nb.model.efficientnet import EfficientNetLite2
-from sam_nb.model.upstream import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from sam_nb.model.internals import SteppedDecoder, for_each_prompt
+from sam_nb.model.upstream import PromptEncoder, Sam, TwoWayTransformer
 
 WEIGHTS = Path(__file__).parent.parent / "data" / "lite.safetensors"
 
@@ -31,6 +33,8 @@ CHANNELS = 128  # of the coarse features, the prompt tokens and the transformer
 FINE_CHANNELS = {4: 16, 2: 4}  # of the fine features, by stride
 CONTEXT_CHANNELS = 256  # of the encoder's attention at stride 32
 
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
 
 class LiteEncoder(nn.Module):
     """EfficientNet-Lite2 with a feature pyramid that ends at stride 8, and fine features beside it.
@@ -39,13 +43,13 @@ class LiteEncoder(nn.Module):
     al., "Feature Pyramid Networks", 2017), the coarsest after attention among them; then smoothed by two
     depthwise-separable convolutions (Howard et al., "MobileNets", 2017).
 
-    Predictors keep one tensor per picture, so the fine features travel in the same tensor, each block of pixels
+    Predictors keep one tensor per image, so the fine features travel in the same tensor, each block of pixels
     folded into the channels of one cell.
     """
 
     img_size = IMAGE_SIZE  # the name that segment_anything looks for
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.backbone = EfficientNetLite2()
         stride_2, *strides_4_to_32 = self.backbone.channels
@@ -63,8 +67,8 @@ class LiteEncoder(nn.Module):
             for stride, channels in ((4, strides_4_to_32[0]), (2, stride_2))
         )
 
-    def forward(self, x):
-        """Return the embedding of normalised pictures Bx3xHxW: Bx256xH/8xW/8, float.
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the embedding of normalised images Bx3xHxW: Bx256xH/8xW/8, float.
 
         Its channels are 128 coarse ones, then 16 of stride 4 folded to 64, then 4 of stride 2 folded to 64.
         """
@@ -84,11 +88,11 @@ class Context(nn.Module):
     """Attention among all cells of stride 32: what belongs together may lie far apart.
 
     Pre-norm transformer blocks (Vaswani et al., "Attention is all you need", 2017). Where a cell lies, a depthwise
-    convolution tells (Chu et al., "Conditional positional encodings for vision transformers", 2021), so that any size
-    of picture will do. Adds nothing at first.
+    convolution tells (Chu et al., "Conditional positional encodings for vision transformers", 2021), so that any image
+    size will do. Adds nothing before training.
     """
 
-    def __init__(self, inputs, blocks=3):
+    def __init__(self, inputs: int, blocks: int = 3) -> None:
         super().__init__()
         self.enter = nn.Conv2d(inputs, CONTEXT_CHANNELS, 1)
         self.place = nn.Conv2d(CONTEXT_CHANNELS, CONTEXT_CHANNELS, 5, padding=2, groups=CONTEXT_CHANNELS)
@@ -96,7 +100,7 @@ class Context(nn.Module):
         self.norm = nn.LayerNorm(CONTEXT_CHANNELS)
         self.leave = _zero_init(nn.Linear(CONTEXT_CHANNELS, CHANNELS))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return BxDxhxw from BxCxhxw."""
         x = self.enter(x)
         x = x + self.place(x)
@@ -109,14 +113,14 @@ class Context(nn.Module):
 class ContextBlock(nn.Module):
     """Attention with 8 heads, then an MLP, each added to its input."""
 
-    def __init__(self, channels, heads=8):
+    def __init__(self, channels: int, heads: int = 8) -> None:
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.qkv, self.proj = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
         self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return BxNxC like x."""
         queries, keys, values = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(queries, keys, values)
@@ -127,11 +131,16 @@ class ContextBlock(nn.Module):
 class LitePromptEncoder(PromptEncoder):
     """SAM's prompt encoder, which also draws the prompts onto the dense embedding."""
 
-    def __init__(self, *, embed_dim, **others):
+    def __init__(self, *, embed_dim: int, **others: Any) -> None:
         super().__init__(embed_dim=embed_dim, **others)
         self.drawn = nn.Conv2d(3, embed_dim, 1, bias=False)
 
-    def forward(self, points, boxes, masks):
+    def forward(
+        self,
+        points: tuple[torch.Tensor, torch.Tensor] | None,
+        boxes: torch.Tensor | None,
+        masks: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return SAM's sparse embeddings BxNxC, and the dense ones BxCxHxW with the drawn prompts added.
 
         Parameters
@@ -146,11 +155,13 @@ class LitePromptEncoder(PromptEncoder):
         drawn = self.draw(points, boxes, len(dense)).contiguous(memory_format=torch.channels_last)
         return sparse, self.drawn(drawn) + dense
 
-    def draw(self, points, boxes, count):
-        """Return what the prompts look like as pictures, count x 3 x H x W float in [0, 1].
+    def draw(
+        self, points: tuple[torch.Tensor, torch.Tensor] | None, boxes: torch.Tensor | None, count: int
+    ) -> torch.Tensor:
+        """Return the prompts drawn as maps, count x 3 x H x W float in [0, 1].
 
         Channel 0 has a spot at every foreground point and channel 1 at every background point, one cell wide (the
-        standard deviation of a Gaussian); channel 2 says which share of a cell the box covers.
+        standard deviation of a Gaussian); channel 2 is the share of a cell that the box covers.
         """
         height, width = self.image_embedding_size
         device = self.no_mask_embed.weight.device
@@ -175,14 +186,14 @@ class LitePromptEncoder(PromptEncoder):
 
 
 class Residual(nn.Module):
-    """A depthwise-separable convolution that adds to its input: nothing at first, what it learns later."""
+    """A depthwise-separable convolution that adds to its input, nothing before training."""
 
-    def __init__(self, channels, kernel):
+    def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
         self.near = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
         self.mix = _zero_init(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return BxCxHxW like x."""
         return x + self.mix(F.gelu(self.near(x)))
 
@@ -190,11 +201,11 @@ class Residual(nn.Module):
 class Spread(nn.Module):
     """Convolutions at strides 8, 16 and 32 over the embedding with the prompts drawn on it.
 
-    SAM's decoder has none: its pixels meet the prompt in the transformer only, each by itself. The coarsest ones reach
-    across most of the picture, as a thing may that was clicked at one of its ends.
+    SAM's decoder has none: its cells attend to the prompt in the transformer only, each by itself. The coarsest ones
+    reach across most of the image, as far as an object may that was clicked at one of its ends.
     """
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.before = Residual(channels, 7)
         self.coarse = nn.Sequential(*(Residual(channels, 7) for _ in range(3)))
@@ -203,7 +214,7 @@ class Spread(nn.Module):
         self.back = _zero_init(nn.Conv2d(channels, channels, 1))
         self.after = Residual(channels, 5)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return BxCxHxW like x."""
         x = self.before(x)
         coarse = self.coarse(F.avg_pool2d(x, 2))
@@ -211,29 +222,30 @@ class Spread(nn.Module):
         return self.after(x + _upsample_2x(self.back(coarse)))
 
 
-def _zero_init(layer):
-    """Return a layer whose answers are zero until it has learned something."""
+def _zero_init(layer: Layer) -> Layer:
+    """Return a layer with weights and bias of zero: its output is zero until it is trained."""
     nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
-def _upsample_2x(x):
+def _upsample_2x(x: torch.Tensor) -> torch.Tensor:
     """Return BxCxHxW at twice the size."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class MaskScore(nn.Module):
-    """What the look of a mask says about its IoU, to be added to what SAM's IoU head says.
+    """A mask's predicted IoU from the features inside and around it, to be added to that of SAM's IoU head.
 
-    The mask is laid over the cells: what it covers should be of one kind, and what lies around it of another.
+    What a good mask covers is of one kind, and what lies around it of another (mask scoring, Huang et al., 2019).
     """
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(3 * channels + 3, channels), nn.GELU(), _zero_init(nn.Linear(channels, 1)))
 
-    def forward(self, tokens, logits, cells):
+    def forward(self, tokens: torch.Tensor, logits: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         """Return PxM.
 
         Parameters
@@ -244,7 +256,7 @@ class MaskScore(nn.Module):
         cells : PxCxHxW torch.Tensor
             After the transformer.
         """
-        # The masks are judged here, not made: nothing of this changes them.
+        # No gradient to the masks: they are scored here, not trained.
         inside = F.avg_pool2d(logits.detach().sigmoid(), 4)
         around = F.max_pool2d(inside, 5, stride=1, padding=2) - inside
         unsure = (inside * (1 - inside)).mean((2, 3))
@@ -257,10 +269,10 @@ class MaskScore(nn.Module):
         return self.mlp(torch.cat([*seen, numbers], dim=-1))[..., 0]
 
 
-class LiteDecoder(MaskDecoder):
+class LiteDecoder(SteppedDecoder):
     """SAM's mask decoder, with convolutions before the transformer and the fine features after it."""
 
-    def __init__(self, *, transformer_dim, **others):
+    def __init__(self, *, transformer_dim: int, **others: Any) -> None:
         super().__init__(transformer_dim=transformer_dim, **others)
         self.spread = Spread(transformer_dim)
         self.sharpen = Residual(transformer_dim // 4, 3)
@@ -269,44 +281,15 @@ class LiteDecoder(MaskDecoder):
             nn.Conv2d(FINE_CHANNELS[stride], transformer_dim // divisor, 1) for stride, divisor in ((4, 4), (2, 8))
         )
 
-    def predict_masks(self, image_embeddings, image_pe, sparse_prompt_embeddings, dense_prompt_embeddings):
-        """Return logits Px4x4Hx4W and predicted IoU Px4 of all four mask tokens, float.
-
-        Parameters
-        ----------
-        image_embeddings : Bx256xHxW torch.Tensor
-            Of one image for all prompts; or, in training, of several with P/B prompts each, one after the other.
-        image_pe : 1xCxHxW torch.Tensor
-        sparse_prompt_embeddings : PxNxC torch.Tensor
-        dense_prompt_embeddings : PxCxHxW torch.Tensor
-        """
-        prompts = len(sparse_prompt_embeddings)
-        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([output_tokens.expand(prompts, -1, -1), sparse_prompt_embeddings], dim=1)
-        cells = self.fuse_dense_prompt(image_embeddings, dense_prompt_embeddings)
-        tokens, mixed = self.transformer(cells, image_pe.contiguous(memory_format=torch.channels_last), tokens)
-        return self.finish(tokens, mixed.transpose(1, 2).reshape(cells.shape), image_embeddings)
-
-    def fuse_dense_prompt(self, image_embeddings, dense_prompt_embeddings):
-        """Return the cells for the transformer, PxCxHxW: the coarse features and the drawn prompts, spread about."""
-        # Channels last: what convolutions on a CPU like best, and what the transformer makes its tokens of.
+    def fuse_dense_prompt(self, image_embeddings: torch.Tensor, dense_prompt_embeddings: torch.Tensor) -> torch.Tensor:
+        """Return the cells for the transformer, PxCxHxW: coarse features and drawn prompts, spread by convolutions."""
+        # Channels last: the fastest layout for convolutions on a CPU.
         coarse = image_embeddings[:, :CHANNELS].contiguous(memory_format=torch.channels_last)
         cells = for_each_prompt(coarse, len(dense_prompt_embeddings)) + dense_prompt_embeddings
         return self.spread(cells.contiguous(memory_format=torch.channels_last))
 
-    def finish(self, tokens, cells, image_embeddings):
-        """Return logits Px4x4Hx4W and predicted IoU Px4 from what the transformer made of tokens and cells PxCxHxW."""
-        of_masks = tokens[:, 1 : 1 + self.num_mask_tokens]
-        kernels = [mlp(token) for mlp, token in zip(self.output_hypernetworks_mlps, of_masks.unbind(1), strict=True)]
-        logits = self.read(cells, image_embeddings, torch.stack(kernels, dim=1))
-        return logits, self.iou_prediction_head(tokens[:, 0]) + self.mask_score(of_masks, logits, cells)
-
-    def read(self, cells, image_embeddings, kernels):
-        """Return logits PxMx4Hx4W: the transformer's cells PxCxHxW, enlarged, times kernels PxMx(C/8)."""
-        return torch.einsum("pmc,pchw->pmhw", kernels, self.upscale(cells, image_embeddings))
-
-    def upscale(self, cells, image_embeddings):
-        """Return the transformer's cells PxCxHxW enlarged and sharpened by the fine features, Px(C/8)x4Hx4W."""
+    def upscale(self, cells: torch.Tensor, image_embeddings: torch.Tensor) -> torch.Tensor:
+        """Return the transformer's cells PxCxHxW upscaled and sharpened by the fine features, Px(C/8)x4Hx4W."""
         _, fine_4, fine_2 = image_embeddings.split([CHANNELS, FINE_CHANNELS[4] * 4, FINE_CHANNELS[2] * 16], dim=1)
         to_4, to_2 = self.fine
         upscale_to_4, norm, act, upscale_to_2, _ = self.output_upscaling
@@ -315,20 +298,19 @@ class LiteDecoder(MaskDecoder):
         pixels = self.sharpen(act(norm(upscale_to_4(cells) + fine_4)))
         return act(upscale_to_2(pixels) + fine_2)
 
+    def predicted_iou(self, tokens: torch.Tensor, logits: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+        """Return PxM, as `SteppedDecoder.predicted_iou`, with `MaskScore` added."""
+        of_masks = tokens[:, 1 : 1 + self.num_mask_tokens]
+        return super().predicted_iou(tokens, logits, cells) + self.mask_score(of_masks, logits, cells)
 
-def for_each_prompt(x, prompts):
-    """Return what B images have in common, Bx..., for each of their prompts: Px..., P/B copies in a row, not copied."""
-    copies = x[:, None].expand(-1, prompts // len(x), *x.shape[1:])
-    return copies.flatten(0, 1) if len(x) > 1 else copies[0]
 
-
-def build_lite(image_size=IMAGE_SIZE):
+def build_lite(image_size: int = IMAGE_SIZE) -> Sam:
     """Return the architecture with random weights, a `segment_anything.modeling.Sam` in evaluation mode.
 
     Parameters
     ----------
     image_size : int
-        Pixels of the padded square, a multiple of 32. The weights fit any; the embedded ones are made for the default.
+        Pixels of the padded square, a multiple of 32. The weights fit any; the package's were trained at the default.
     """
     cells = image_size // STRIDE
     encoder = LiteEncoder()

@@ -1,22 +1,26 @@
-"""Load a model by name or from a checkpoint, in its fast form, and say in one line which it is."""
+"""Load a model by name or from a checkpoint, with fast layers, and say in one line which it is."""
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import safetensors.torch
 import torch
+from torch import nn
 
 from sam_nb.model.checkpoints import CHECKPOINTS, download, sha256
 from sam_nb.model.efficientnet import COARSE
-from sam_nb.model.fast_decoder import Decoder, DecoderAttention, DecoderBlock, FastLiteDecoder
+from sam_nb.model.fast_decoder import DecoderAttention, DecoderBlock, FastDecoder, FastLiteDecoder
 from sam_nb.model.fast_encoder import EncoderAttention, EncoderBlock
 from sam_nb.model.lite import WEIGHTS, LiteDecoder, build_lite
 from sam_nb.model.sam import Sam
 from sam_nb.model.upstream import MaskDecoder, image_encoder, sam_model_registry, transformer
+from sam_nb.model.upstream import Sam as SamModel
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, Callable[[], SamModel]] = {
     "lite": build_lite,
     "vit_b": sam_model_registry["vit_b"],
     "vit_l": sam_model_registry["vit_l"],
@@ -26,23 +30,30 @@ ARCHITECTURES = {
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+Module = TypeVar("Module", bound=nn.Module)
 
-def load_sam(name=None, checkpoint=None, device=None, precision="float32"):
+
+def load_sam(
+    name: str | None = None,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    precision: str = "float32",
+) -> Sam:
     """Load a model and say in one line which.
 
     Parameters
     ----------
     name : str, optional
-        "lite" (embedded, always works), "vit_b", "vit_l" or "vit_h" (Meta's, downloaded when first asked for). Left
-        out: the environment variable ``SAM_NB_MODEL``; else "vit_b" if its weights are on this computer; else "lite".
+        "lite" (embedded, always works), "vit_b", "vit_l" or "vit_h" (Meta's, downloaded when first loaded). Default:
+        the environment variable ``SAM_NB_MODEL``, else "vit_b" if its weights are on this computer, else "lite".
     checkpoint : str or pathlib.Path, optional
-        A file of weights to use instead of the official ones, ``.pth`` or ``.safetensors``. Without a name, the
-        architecture is read off the weights.
+        A file of weights to load instead of the official ones, ``.pth`` or ``.safetensors``. Without a name, the
+        weights tell the architecture.
     device : str or torch.device, optional
-        Left out: "cuda", else "mps" (Apple), else "cpu".
-    precision : str
-        What the image encoder computes in: "float32"; "bfloat16", half the memory and, where the hardware has it, a
-        fraction of the time, for masks that differ by some pixels along the outline; "auto", whichever is faster.
+        Default: "cuda" if there is one, else "mps" (Apple), else "cpu".
+    precision : {"float32", "bfloat16", "auto"}
+        Of the image encoder's computation. "bfloat16" takes half the memory and, where the hardware has it, a fraction
+        of the time, for masks that differ by some pixels along the outline; "auto" takes whichever is faster.
 
     Returns
     -------
@@ -73,7 +84,7 @@ def load_sam(name=None, checkpoint=None, device=None, precision="float32"):
         raise ValueError(f"{path} does not hold the weights of {name}: {str(error)[:300]}") from error
     _keep_freed_memory()
     device = torch.device(device or _best_device())
-    speed_up(model).eval().to(device)
+    use_fast_layers(model).eval().to(device)
     if precision == "auto":
         precision = "bfloat16" if name != "lite" and _has_bfloat16(device) else "float32"
     set_precision(model, PRECISIONS[precision])
@@ -84,20 +95,21 @@ def load_sam(name=None, checkpoint=None, device=None, precision="float32"):
     return sam
 
 
-def speed_up(model):
-    """Have a model's attention and mask decoder computed the fast way, in place.
+def use_fast_layers(model: Module) -> Module:
+    """Replace the attention layers and the mask decoder of a model by fast ones with the same weights, in place.
 
     Parameters
     ----------
     model : segment_anything.modeling.Sam
+        Or any part of it.
 
     Returns
     -------
     segment_anything.modeling.Sam
-        The same.
+        The same object.
     """
-    faster = {
-        MaskDecoder: Decoder,
+    fast: dict[type, type] = {
+        MaskDecoder: FastDecoder,
         LiteDecoder: FastLiteDecoder,
         transformer.TwoWayAttentionBlock: DecoderBlock,
         transformer.Attention: DecoderAttention,
@@ -105,29 +117,29 @@ def speed_up(model):
         image_encoder.Block: EncoderBlock,
     }
     for module in model.modules():
-        module.__class__ = faster.get(type(module), type(module))
+        module.__class__ = fast.get(type(module), type(module))
     return model
 
 
-def set_precision(model, dtype):
-    """Have a model's image encoder compute in another precision, in place; pictures and embeddings stay float32.
+def set_precision(model: SamModel, dtype: torch.dtype) -> SamModel:
+    """Set the precision in which a model's image encoder computes, in place; images and embeddings stay float32.
 
     Parameters
     ----------
     model : segment_anything.modeling.Sam
-        That `speed_up` has seen.
+        With fast layers, see `use_fast_layers`.
     dtype : torch.dtype
         torch.float32 or torch.bfloat16. In bfloat16 the encoder has no gradients.
 
     Returns
     -------
     segment_anything.modeling.Sam
-        The same.
+        The same object.
     """
     encoder = model.image_encoder
     for block in encoder.modules():
         if isinstance(block, EncoderBlock):
-            # Nearly all of the work; the rest is quick and loses more.
+            # Nearly all of the work; the other layers are quick and would lose more accuracy.
             block.attn.to(dtype)
             block.mlp.to(dtype)
     if hasattr(encoder, "backbone"):  # `lite`
@@ -135,53 +147,54 @@ def set_precision(model, dtype):
     return model
 
 
-def _default_name():
-    asked = os.environ.get("SAM_NB_MODEL")
-    if asked and asked not in ARCHITECTURES:
+def _default_name() -> str:
+    chosen = os.environ.get("SAM_NB_MODEL")
+    if chosen and chosen not in ARCHITECTURES:
         raise ValueError(
-            f"the environment variable SAM_NB_MODEL asks for {asked!r}: expected one of {', '.join(ARCHITECTURES)}"
+            f"no model {chosen!r}, set by the environment variable SAM_NB_MODEL: expected one of "
+            f"{', '.join(ARCHITECTURES)}"
         )
-    return asked or ("vit_b" if CHECKPOINTS["vit_b"].path.exists() else "lite")
+    return chosen or ("vit_b" if CHECKPOINTS["vit_b"].path.exists() else "lite")
 
 
-def _keep_freed_memory():
-    """Have the C library keep what a decoding frees, for the next one: a third off its time with `lite` on Linux.
+def _keep_freed_memory() -> None:
+    """Let the C library reuse the memory that a decoding frees: a third off the time of `lite` on Linux.
 
-    Otherwise it gives the memory back, and the system clears up to 30 MB of pages anew for every prompt. glibc keeps
-    about twice the largest block that it has seen freed, if that is under 32 MiB (mallopt(3), M_MMAP_THRESHOLD): this
-    shows it one. Elsewhere it does nothing.
+    Otherwise it returns the memory, and the system clears up to 30 MB of pages again for every prompt. glibc keeps
+    about twice the largest block that was ever freed, if that is under 32 MiB (mallopt(3), M_MMAP_THRESHOLD): this
+    frees one. It has no effect on other systems.
     """
     np.empty(2**25 - 2**16, np.uint8)
 
 
-def _best_device():
+def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _has_bfloat16(device):
-    """Whether the hardware computes in bfloat16 and not only imitates it."""
+def _has_bfloat16(device: torch.device) -> bool:
+    """Return whether the hardware computes in bfloat16 and does not emulate it."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # An older PyTorch cannot tell.
-    able = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def _weights_path(name, checkpoint):
+def _weights_path(name: str | None, checkpoint: str | Path | None) -> Path:
     if checkpoint is None:
-        return WEIGHTS if name == "lite" else download(name)
+        return WEIGHTS if name is None or name == "lite" else download(name)
     path = Path(checkpoint).expanduser()
     if not path.is_file():
         raise FileNotFoundError(
-            f"no weights at {str(path)!r} (looked in {str(path.parent.resolve())!r}); leave checkpoint out, and "
-            "load_sam fetches Meta's"
+            f"no weights at {str(path)!r} (looked in {str(path.parent.resolve())!r}). Without checkpoint=, load_sam "
+            "downloads Meta's"
         )
     return path
 
 
-def _read_weights(path):
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)
@@ -191,15 +204,15 @@ def _read_weights(path):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
         raise ValueError(
-            f"{path} ({path.stat().st_size:,} bytes) holds no weights that can be read. A download that was cut? "
-            f"Compare its size with the source's and fetch it again. PyTorch says: {error}"
+            f"{path} ({path.stat().st_size:,} bytes) holds no weights that can be read. An incomplete download? "
+            f"Compare its size with the source's and download it again. PyTorch says: {error}"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path} holds something other than weights: expected a state dict, names and tensors")
     return state
 
 
-def _architecture_of(state, path):
+def _architecture_of(state: dict[str, torch.Tensor], path: Path) -> str:
     if "image_encoder.backbone.conv_stem.weight" in state:
         return "lite"
     patches = state.get("image_encoder.patch_embed.proj.weight")
@@ -209,12 +222,12 @@ def _architecture_of(state, path):
     return widths[len(patches)]
 
 
-def _announcement(sam, checkpoint):
+def _announcement(sam: Sam, checkpoint: str | Path | None) -> str:
     source = "Meta's SAM" if sam.name != "lite" else "this project's small embedded model, not Meta's SAM"
     if checkpoint is not None:
         source = f"weights from {Path(checkpoint).name}"
-    inside = "" if sam.precision == "float32" else f" in {sam.precision}"
-    line = f"{sam.name}: {source}, {sam.millions} parameters, on {sam.device}{inside}."
+    precision = "" if sam.precision == "float32" else f" in {sam.precision}"
+    line = f"{sam.name}: {source}, {sam.millions} parameters, on {sam.device}{precision}."
     if sam.name == "lite" and checkpoint is None:
         line += f' For Meta\'s: load_sam("vit_b"), a download of {CHECKPOINTS["vit_b"].size / 1e6:.0f} MB.'
     return line

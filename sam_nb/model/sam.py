@@ -1,65 +1,138 @@
-"""A model to ask: load it, encode a picture once, decode as many prompts as you like.
+"""The model: encode an image once, decode as many prompts as you like.
 
 The work is done by `segment_anything`'s networks: `Sam.model` is its model, with attention computed in a faster order,
-and `Sam.predictor` hands out its `SamPredictor`. What is added: pictures and prompts are checked, the embedding is a
-value that is kept, and answers name their model.
+and `Sam.predictor` returns its `SamPredictor`. What this class adds: images and prompts are checked, the image
+embedding is a value that is cached, and masks name their model.
 """
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from sam_nb.images import fit_to_side, load_image
+from sam_nb.images import load_image
 from sam_nb.masks import Masks
+from sam_nb.model import upstream
 from sam_nb.model.embeddings import Embedding, EmbeddingCache, embedding_key
+from sam_nb.prompts import Prompt
 from sam_nb.storage import cache_dir
 
-CHUNKS = {"cpu": 4}  # prompts decoded in one pass: more of them no longer fit a processor's cache, and take longer
+if TYPE_CHECKING:
+    from segment_anything import SamPredictor
+
+    from sam_nb.images import ImageLike
+
+CHUNKS = {"cpu": 4}  # prompts decoded in one pass: more no longer fit a processor's cache, and take longer
 OTHER_CHUNKS = 32  # on graphics cards: a hundred take gigabytes
 
 
-class Sam:
-    """A loaded model. Made by `load_sam`.
+@dataclass(frozen=True)
+class Thresholds:
+    """What a mask must reach in everything-mode, see `sam_nb.segment_everything`.
 
     Attributes
+    ----------
+    pred_iou_thresh : float
+        Predicted IoU that a mask must exceed.
+    stability_score_thresh : float
+        Stability score that it must reach.
+    box_nms_thresh : float
+        IoU of two masks' boxes above which non-maximum suppression removes one.
+    """
+
+    pred_iou_thresh: float
+    stability_score_thresh: float
+    box_nms_thresh: float
+
+
+META_THRESHOLDS = Thresholds(pred_iou_thresh=0.88, stability_score_thresh=0.95, box_nms_thresh=0.7)
+
+THRESHOLDS = {
+    # The best of 260 triples on 12 held-out photographs (6 of COCO, 4 of Open Images, 2 of CCP), 16 x 16 clicks each,
+    # by the mean share of annotated objects that a mask matches at IoU 0.5 (0.60; with Meta's thresholds 0.00), minus
+    # 0.01 for each mask that matches none (11 an image).
+    "lite": Thresholds(pred_iou_thresh=0.525, stability_score_thresh=0.4, box_nms_thresh=0.5),
+    "vit_b": META_THRESHOLDS,
+    "vit_l": META_THRESHOLDS,
+    "vit_h": META_THRESHOLDS,
+}
+"""Model name -> `Sam.thresholds`. Meta's are the defaults of `segment_anything.SamAutomaticMaskGenerator`."""
+
+# Beyond a tenth of a second a preview visibly lags behind the mouse.
+MAX_PREVIEW_SECONDS = {"lite": 0.1, "vit_b": 0.1, "vit_l": 0.1, "vit_h": 0.1}
+"""Model name -> `Sam.max_preview_seconds`."""
+
+
+class Sam:
+    """A loaded model, returned by `load_sam`.
+
+    Parameters
     ----------
     model : segment_anything.modeling.Sam
         The model itself, for everything that is written for `segment_anything`.
     name : str
-        "lite", "vit_b", "vit_l" or "vit_h".
+        Its architecture: "lite", "vit_b", "vit_l" or "vit_h".
     weights : str
         SHA-256 of the weights.
-    precision : str
-        What the image encoder computes in, "float32" or "bfloat16".
+    precision : {"float32", "bfloat16"}
+        Of the image encoder's computation.
+    cache : EmbeddingCache, optional
+        Where image embeddings are kept. Default: one in `cache_dir()`.
+
+    Attributes
+    ----------
+    model, name, weights, precision, cache
+        As the parameters.
     """
 
-    def __init__(self, model, name, weights, precision="float32"):
+    def __init__(
+        self,
+        model: upstream.Sam,
+        name: str,
+        weights: str,
+        precision: str = "float32",
+        cache: EmbeddingCache | None = None,
+    ) -> None:
         self.model = model
         self.name = name
         self.weights = weights
         self.precision = precision
-        self._cache = EmbeddingCache(cache_dir() / "embeddings")
+        self.cache = EmbeddingCache(cache_dir() / "embeddings") if cache is None else cache
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Sam({self.name}, {self.millions} parameters, {self.device})"
 
     @property
-    def millions(self):
-        """Number of parameters, a str such as "7.2 M"."""
+    def millions(self) -> str:
+        """Number of parameters, such as "7.2 M"."""
         return f"{sum(parameter.numel() for parameter in self.model.parameters()) / 1e6:.1f} M"
 
     @property
-    def device(self):
-        """Where the model computes, `torch.device`."""
+    def device(self) -> torch.device:
+        """Where the model computes."""
         return self.model.device
 
-    def encode(self, image, progress=None):
-        """Return the `Embedding` of a picture: the slow step, once a picture.
+    @property
+    def thresholds(self) -> Thresholds:
+        """The `Thresholds` that suit this model in everything-mode; Meta's for an architecture without its own."""
+        return THRESHOLDS.get(self.name, META_THRESHOLDS)
 
-        It is looked up first, by the picture's pixels and the model's weights, in memory and on disk.
+    @property
+    def max_preview_seconds(self) -> float:
+        """How long one decode may take for the canvas to preview the mask under the mouse by default, seconds."""
+        return MAX_PREVIEW_SECONDS.get(self.name, 0.1)
+
+    def encode(self, image: "ImageLike", progress: Callable[[float], None] | None = None) -> Embedding:
+        """Return the `Embedding` of an image: the slow step, once per image.
+
+        It is looked up first, by the image's pixels and the model's weights, in memory and on disk.
 
         Parameters
         ----------
@@ -77,32 +150,32 @@ class Sam:
         Raises
         ------
         ValueError
-            This is no picture, or one so thin that nothing is left of it at the model's size.
+            Not an image, or one so thin that no row or column of it is left at the model's size.
         """
         image = load_image(image)
         key = embedding_key(image, self.weights, f"{self.device.type} {self.precision}")
-        embedding = self._cache.get(key)
+        embedding = self.cache.get(key)
         if embedding is None:
             resized = fit_to_side(image, self._side)
             pixels = torch.from_numpy(resized).to(self.device).permute(2, 0, 1).contiguous()[None]
-            with torch.no_grad(), _watched(getattr(self.model.image_encoder, "blocks", ()), progress):
+            with torch.no_grad(), _reported(getattr(self.model.image_encoder, "blocks", ()), progress):
                 features = self.model.image_encoder(self.model.preprocess(pixels))
             embedding = Embedding(
                 features=features.cpu(),
-                original_size=image.shape[:2],
-                input_size=resized.shape[:2],
+                original_size=(image.shape[0], image.shape[1]),
+                input_size=(resized.shape[0], resized.shape[1]),
                 model=self.name,
                 weights=self.weights,
                 key=key,
             )
-            self._cache.put(embedding)
+            self.cache.put(embedding)
         return embedding
 
-    def predictor(self, embedding):
+    def predictor(self, embedding: Embedding) -> "SamPredictor":
         """Return a `segment_anything.SamPredictor` that holds this embedding, as if `set_image` had been called."""
         from segment_anything import SamPredictor  # noqa: PLC0415 - brings torchvision, see sam_nb.model.upstream
 
-        self._check_made_here(embedding)
+        self._check_own(embedding)
         predictor = SamPredictor(self.model)
         predictor.original_size = embedding.original_size
         predictor.input_size = embedding.input_size
@@ -110,8 +183,8 @@ class Sam:
         predictor.is_image_set = True
         return predictor
 
-    def decode(self, embedding, prompt, multimask_output=None):
-        """Return the `Masks` that answer one prompt: the fast step.
+    def decode(self, embedding: Embedding, prompt: Prompt, multimask_output: bool | None = None) -> Masks:
+        """Return the `Masks` for one prompt: the fast step.
 
         Parameters
         ----------
@@ -119,69 +192,66 @@ class Sam:
             From `encode` of this model.
         prompt : Prompt
         multimask_output : bool, optional
-            True for three masks (whole, part, subpart), False for one. Left out: three for a lone click, which can mean
-            any of them, and one for everything else, as the SAM paper has it.
+            True for three masks (whole, part, subpart), False for one. Default: three for a lone click, which can mean
+            any of them, and one for every other prompt, as in the SAM paper and its demo.
 
         Returns
         -------
         Masks
-            Equal to what ``SamPredictor.predict`` returns, bit for bit.
+            Equal to the output of ``SamPredictor.predict``, bit for bit.
 
         Raises
         ------
         ValueError
-            The prompt lies far outside the picture, its mask_input has another size than the model's, or the embedding
+            The prompt lies far outside the image, its mask_input has another size than the model's, or the embedding
             is another model's.
         """
-        self._check_prompt(prompt, embedding)
-        if multimask_output is None:
-            multimask_output = _is_ambiguous(prompt)
-        return self._decode_same_shape(embedding, [prompt], multimask_output)[0]
+        return self.decode_batch(embedding, [prompt], multimask_output)[0]
 
-    def decode_batch(self, embedding, prompts, multimask_output=False):
-        """Return the answers to several prompts about one picture, each about its own object.
+    def decode_batch(
+        self, embedding: Embedding, prompts: Sequence[Prompt], multimask_output: bool | None = None
+    ) -> list[Masks]:
+        """Return the `Masks` for each of several prompts of one image, each for its own object.
 
-        Prompts of one kind (as many points, a box or none) go through the decoder together.
+        Prompts of the same shape (as many points, a box or none) go through the decoder together.
 
         Parameters
         ----------
         embedding : Embedding
         prompts : sequence of Prompt
-        multimask_output : bool
-            For all of them.
+        multimask_output : bool, optional
+            As in `decode`, for each prompt by itself by default.
 
         Returns
         -------
         list of Masks
-            In the order of the prompts; equal to what ``SamPredictor.predict_torch`` returns for a batch of one kind.
+            In the order of the prompts; equal to the output of ``SamPredictor.predict_torch`` for prompts of the same
+            shape.
 
         Raises
         ------
         ValueError
             As `decode`.
         """
-        kinds = {}
+        same_shape: dict[tuple[int, bool, bool], list[int]] = {}
         for index, prompt in enumerate(prompts):
             self._check_prompt(prompt, embedding)
-            kind = (
-                None if prompt.points is None else len(prompt.points),
-                prompt.box is None,
-                prompt.mask_input is None,
-            )
-            kinds.setdefault(kind, []).append(index)
-        answers = {}
-        for indices in kinds.values():
-            answered = self._decode_same_shape(embedding, [prompts[index] for index in indices], multimask_output)
-            answers.update(zip(indices, answered, strict=True))
-        return [answers[index] for index in range(len(prompts))]
+            same_shape.setdefault(_shape(prompt), []).append(index)
+        decoded: dict[int, Masks] = {}
+        for shape, indices in same_shape.items():
+            # A lone click can mean the whole, a part or a subpart.
+            several = shape == (1, False, False) if multimask_output is None else multimask_output
+            masks = self._decode_same_shape(embedding, [prompts[index] for index in indices], several)
+            decoded.update(zip(indices, masks, strict=True))
+        return [decoded[index] for index in range(len(prompts))]
 
-    def encode_prompts(self, embedding, prompts):
-        """Return what the prompt encoder makes of prompts of one kind: the decoder's other input beside the features.
+    def encode_prompts(self, embedding: Embedding, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the prompt encoder's output for prompts of the same shape: the decoder's input beside the features.
 
         Parameters
         ----------
         embedding : Embedding
-            Of the picture that they are about; only its sizes are looked at.
+            Of the prompts' image; only its sizes are used.
         prompts : sequence of P Prompt
             Each with as many points as the others, all or none with a box, all or none with a mask_input.
 
@@ -193,7 +263,7 @@ class Sam:
         (height, width), (rows, columns) = embedding.original_size, embedding.input_size
         per_pixel = np.array([columns / width, rows / height])  # of the encoder's input, along x and y
 
-        def batch(field, scale=1):
+        def batch(field: str, scale: npt.NDArray[np.float64] | int = 1) -> torch.Tensor | None:
             values = [getattr(prompt, field) for prompt in prompts]
             if values[0] is None:
                 return None
@@ -205,27 +275,29 @@ class Sam:
             points=None if points is None else (points, batch("labels")), boxes=boxes, masks=batch("mask_input")
         )
 
-    def _decode_same_shape(self, embedding, prompts, multimask_output):
-        """Return the `Masks` for prompts of one kind: `SamPredictor.predict_torch`, but for the full-size masks."""
-        self._check_made_here(embedding)
+    def _decode_same_shape(self, embedding: Embedding, prompts: list[Prompt], multimask_output: bool) -> list[Masks]:
+        """Return the `Masks` for prompts of the same shape: `SamPredictor.predict_torch`, without full-size masks."""
+        self._check_own(embedding)
         count, chunk_size = 3 if multimask_output else 1, CHUNKS.get(self.device.type, OTHER_CHUNKS)
-        # All at once, because pieces that stay, made between larger ones that go, would leave holes in the memory.
+        # Allocated at once: blocks that stay, between larger ones that are freed, would fragment the memory.
         scores = np.empty((len(prompts), count), np.float32)
         logits = np.empty((len(prompts), count, *self.model.prompt_encoder.mask_input_size), np.float32)
         with torch.inference_mode():
             position = self.model.prompt_encoder.get_dense_pe()
         for start in range(0, len(prompts), chunk_size):
             chunk = slice(start, start + chunk_size)
-            made = self._decode_chunk(embedding, prompts[chunk], position, multimask_output)
-            logits[chunk], scores[chunk] = (tensor.cpu().numpy() for tensor in made)
+            predicted = self._decode_chunk(embedding, prompts[chunk], position, multimask_output)
+            logits[chunk], scores[chunk] = (tensor.cpu().numpy() for tensor in predicted)
         size = embedding.original_size
         return [
-            Masks(*pair, self.name, size, partial(_upscaled, pair[1], self._side, embedding.input_size, size))
+            Masks(*pair, self.name, size, partial(_upscale_logits, pair[1], self._side, embedding.input_size, size))
             for pair in zip(scores, logits, strict=True)
         ]
 
-    def _decode_chunk(self, embedding, prompts, position, multimask_output):
-        """Return logits PxCxhxw and predicted IoU PxC, tensors, for prompts of one kind."""
+    def _decode_chunk(
+        self, embedding: Embedding, prompts: list[Prompt], position: torch.Tensor, multimask_output: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits PxCxhxw and predicted IoU PxC for prompts of the same shape."""
         with torch.inference_mode():
             sparse, dense = self.encode_prompts(embedding, prompts)
             return self.model.mask_decoder(
@@ -237,11 +309,11 @@ class Sam:
             )
 
     @property
-    def _side(self):
-        """Pixels of the padded square that the encoder sees."""
+    def _side(self) -> int:
+        """Pixels of the encoder's input, a padded square."""
         return self.model.image_encoder.img_size
 
-    def _check_prompt(self, prompt, embedding):
+    def _check_prompt(self, prompt: Prompt, embedding: Embedding) -> None:
         prompt.check_inside(*embedding.original_size)
         expected = (1, *self.model.prompt_encoder.mask_input_size)
         if prompt.mask_input is not None and prompt.mask_input.shape != expected:
@@ -250,14 +322,51 @@ class Sam:
                 "from Masks.logits of this model"
             )
 
-    def _check_made_here(self, embedding):
+    def _check_own(self, embedding: Embedding) -> None:
         if embedding.weights != self.weights:
             other = f"other weights of {self.name}" if embedding.model == self.name else embedding.model
-            raise ValueError(f"this embedding was made by {other}: encode the picture again with this model")
+            raise ValueError(
+                f"expected an embedding by these weights of {self.name}, got one by {other}: encode the image again "
+                "with this model"
+            )
 
 
-def _upscaled(logits, side, input_size, original_size, index):
-    """Return logits in the size of the original picture, HxW float32, as `Sam.postprocess_masks` makes them.
+def fit_to_side(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """Return an image resized so that its longer side has `side` pixels, as `segment_anything` does it.
+
+    Parameters
+    ----------
+    image : HxWx3 numpy.ndarray of uint8
+    side : int
+        Pixels.
+
+    Returns
+    -------
+    hxwx3 numpy.ndarray of uint8
+
+    Raises
+    ------
+    ValueError
+        The image is so thin that no row or column of it would be left.
+    """
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    rows, columns = int(height * scale + 0.5), int(width * scale + 0.5)
+    if min(rows, columns) < 1:
+        raise ValueError(
+            f"an image of {width}x{height} is too thin: resized to {side} pixels, its shorter side has less than one"
+        )
+    return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
+
+
+def _upscale_logits(
+    logits: npt.NDArray[np.float32],
+    side: int,
+    input_size: tuple[int, int],
+    original_size: tuple[int, int],
+    index: int,
+) -> npt.NDArray[np.float32]:
+    """Return one mask's logits at the image's size, HxW float32, as `Sam.postprocess_masks` upscales them.
 
     Parameters
     ----------
@@ -266,31 +375,30 @@ def _upscaled(logits, side, input_size, original_size, index):
     side : int
         Of that square, in pixels of the encoder's input.
     input_size, original_size : (int, int)
-        Height and width of the picture in the square, and of the original picture.
+        Height and width of the image in the square, and of the original image.
     index : int
         Which of the C masks.
     """
     scale = side // logits.shape[-1]
-    # Padding is not enlarged, but for one line: the last of the picture mixes with it.
+    # Padding is not upscaled, but for one line: the image's last line is interpolated with it.
     height, width = (-(-length // scale) + 1 for length in input_size)
     low_res = torch.from_numpy(logits[index, :height, :width])[None, None]
-    part = F.interpolate(
+    square = F.interpolate(
         low_res, [scale * length for length in low_res.shape[2:]], mode="bilinear", align_corners=False
     )
-    picture = F.interpolate(
-        part[..., : input_size[0], : input_size[1]], original_size, mode="bilinear", align_corners=False
+    full = F.interpolate(
+        square[..., : input_size[0], : input_size[1]], original_size, mode="bilinear", align_corners=False
     )
-    return picture[0, 0].numpy()
+    return full[0, 0].numpy()
 
 
 @contextlib.contextmanager
-def _watched(blocks, progress):
+def _reported(blocks: Sequence[torch.nn.Module], progress: Callable[[float], None] | None) -> Iterator[None]:
     """Call `progress` with the share of the blocks that have run."""
     hooks = []
     if progress is not None:
         for number, block in enumerate(blocks, start=1):
-            share = number / len(blocks)
-            hooks.append(block.register_forward_hook(lambda *_, share=share: progress(share)))
+            hooks.append(block.register_forward_hook(partial(_report, progress, number / len(blocks))))
     try:
         yield
     finally:
@@ -298,5 +406,11 @@ def _watched(blocks, progress):
             hook.remove()
 
 
-def _is_ambiguous(prompt):
-    return prompt.box is None and prompt.mask_input is None and len(prompt.points) == 1
+def _report(progress: Callable[[float], None], share: float, *_: object) -> None:
+    progress(share)
+
+
+def _shape(prompt: Prompt) -> tuple[int, bool, bool]:
+    """Return the number of points, and whether the prompt has a box and a mask_input."""
+    points = 0 if prompt.points is None else len(prompt.points)
+    return points, prompt.box is not None, prompt.mask_input is not None

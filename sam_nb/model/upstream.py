@@ -1,40 +1,41 @@
-"""`segment_anything`'s networks without its predictors, which wait for torchvision: half of the time to the first mask.
+"""`segment_anything`'s networks, imported without its predictors: half of the time to the first mask.
 
-The package's `__init__` imports its predictors, these import torchvision to resize pictures, and torchvision imports
-PyTorch's compiler: 5 of the 10 seconds that a first mask took, for nothing that a mask needs. So its `__init__` runs
-when something of it is first asked for, and not already when its submodules are imported. Whoever writes ``from
-segment_anything import SamPredictor`` notices nothing but the wait.
+The package's `__init__` imports its predictors, these import torchvision to resize images, and torchvision imports
+PyTorch's compiler: 5 of the 10 seconds to a first mask, for nothing that a mask needs. So its `__init__` runs when one
+of its names is first looked up, and not when its submodules are imported. ``from segment_anything import SamPredictor``
+works as ever and takes these seconds then.
 """
 
 import importlib.util
 import sys
 import threading
+from typing import Any
 
 
-def _defer(name):
-    """Register a package whose `__init__` runs at the first look for anything that only running it can supply."""
+def _defer(name: str) -> None:
+    """Register a package whose `__init__` runs when a name is looked up that only it can supply."""
     if name in sys.modules:
         return
     spec = importlib.util.find_spec(name)
-    if spec is None:
+    if spec is None or spec.loader is None:
         return  # the import that follows says what is missing
-    package = importlib.util.module_from_spec(spec)
+    loader, package = spec.loader, importlib.util.module_from_spec(spec)
     running = threading.RLock()
 
-    def run_and_get(attribute):
+    def run_and_get(attribute: str) -> Any:
         with running:
             if package.__dict__.pop("__getattr__", None) is not None:
                 try:
-                    spec.loader.exec_module(package)
+                    loader.exec_module(package)
                 except BaseException:
-                    package.__getattr__ = run_and_get  # torchvision missing or broken: the next one is told so, too
+                    package.__dict__["__getattr__"] = run_and_get  # torchvision missing or broken: fail again next time
                     raise
         try:
             return package.__dict__[attribute]
         except KeyError:
             raise AttributeError(f"module {name!r} has no attribute {attribute!r}") from None
 
-    package.__getattr__ = run_and_get
+    package.__dict__["__getattr__"] = run_and_get
     sys.modules[name] = package
 
 

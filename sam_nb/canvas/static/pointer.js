@@ -1,4 +1,4 @@
-// Listens on the <canvas> that ipycanvas draws on and reports what the hand does, in canvas pixels.
+// Listens on the <canvas> that ipycanvas draws on and reports pointer and keys, in canvas pixels.
 //
 // ipycanvas itself reports neither the button nor the Shift key, loses the release outside the canvas, swallows every
 // key and the wheel, and sends every movement of the mouse. So its own listeners are kept from hearing these events,
@@ -6,7 +6,7 @@
 
 const KEYS = {
   z: "undo", y: "redo", n: "new", m: "next", Delete: "delete", Backspace: "delete", Escape: "cancel",
-  "+": "closer", "=": "closer", "-": "farther", 0: "fit",
+  "+": "zoom_in", "=": "zoom_in", "-": "zoom_out", 0: "fit",
 };
 const FAST = 1; // pixels a millisecond: a mouse on its way
 const SWALLOWED = ["mousedown", "mousemove", "mouseup", "mouseout", "touchstart", "touchmove", "touchend", "touchcancel"];
@@ -67,13 +67,13 @@ function attach(model, canvas) {
     stage.focus({ preventScroll: true });
     if (event.pointerType === "mouse") event.preventDefault();
     forget();
-    // Told together with what follows, at the latest the release: every message costs a click some milliseconds.
+    // Sent together with what follows, at the latest the release: every message costs a click some milliseconds.
     remember("down", event, { button: event.button, shift: event.shiftKey, pointer: event.pointerType });
   });
   on(canvas, "pointermove", (event) => {
     if (event.pointerId === held) soon("move", event);
     else if (held === null && event.pointerType !== "touch" && model.get("hover")) {
-      // Where the mouse only passes by, nobody looks; an answer about that would keep the model from where it stops.
+      // Where the mouse only passes by, nobody looks; a mask for that place would delay the one for where it stops.
       const speed = Math.hypot(event.movementX, event.movementY) / (event.timeStamp - moved);
       moved = event.timeStamp;
       if (speed > FAST) forget();
@@ -143,8 +143,8 @@ function attach(model, canvas) {
   };
 }
 
-// What is left on the screen after the kernel is gone looks alive and is not: say so.
-function tellOfLoss(target, canvas) {
+// After the kernel is gone, what is left on the screen still looks alive: say that it is not.
+function showLoss(target, canvas) {
   const stage = canvas.parentElement;
   if (!stage || stage.querySelector(".sam-nb-lost")) return;
   const note = document.createElement("div");
@@ -171,9 +171,9 @@ export default {
       }
     };
     const lost = async () => {
-      if (target.comm_live === false) for (const canvas of await canvases()) tellOfLoss(target, canvas);
+      if (target.comm_live === false) for (const canvas of await canvases()) showLoss(target, canvas);
     };
-    // Counting its views makes a model tell when there is a new one.
+    // A model that counts its views reports a new one.
     if (typeof target.get("_view_count") !== "number") target.set("_view_count", 0);
     target.on("change:_view_count", scan);
     target.on("comm_live_update", lost);

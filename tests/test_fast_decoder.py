@@ -6,10 +6,10 @@ import pytest
 import torch
 from segment_anything.modeling import MaskDecoder, transformer
 
-from sam_nb.model.fast_decoder import Decoder, DecoderAttention, DecoderBlock, FastLiteDecoder
+from sam_nb.model.fast_decoder import DecoderAttention, DecoderBlock, FastDecoder, FastLiteDecoder
 from sam_nb.model.lite import CHANNELS as LITE_CHANNELS
 from sam_nb.model.lite import LiteDecoder, build_lite
-from sam_nb.model.loading import speed_up
+from sam_nb.model.loading import use_fast_layers
 
 CHANNELS = 32
 
@@ -28,7 +28,7 @@ def decoder():
 
 
 def prompted(count, tokens, *, dense):
-    """Return what a decoder takes about a picture of 5 x 7 cells."""
+    """Return a decoder's inputs for an image of 5 x 7 cells."""
     torch.manual_seed(1)
     if dense == "shared":
         dense = torch.randn(1, CHANNELS, 1, 1).expand(count, -1, 5, 7)
@@ -44,8 +44,8 @@ def prompted(count, tokens, *, dense):
 def test_the_decoder_equals_upstream_s(decoder, count, tokens, dense):
     given = prompted(count, tokens, dense=dense)
     ours = copy.deepcopy(decoder)
-    model = speed_up(torch.nn.ModuleList([ours]))
-    assert {Decoder, DecoderBlock, DecoderAttention} < {type(module) for module in model.modules()}
+    model = use_fast_layers(torch.nn.ModuleList([ours]))
+    assert {FastDecoder, DecoderBlock, DecoderAttention} < {type(module) for module in model.modules()}
     for multimask_output in (False, True):
         with torch.no_grad():
             expected = decoder(*given, multimask_output)
@@ -58,13 +58,13 @@ def test_the_decoder_equals_upstream_s(decoder, count, tokens, dense):
 
 def test_gradients_are_upstream_s(decoder):
     given = prompted(3, 2, dense="shared")
-    ours = speed_up(torch.nn.ModuleList([copy.deepcopy(decoder)]))[0]
+    ours = use_fast_layers(torch.nn.ModuleList([copy.deepcopy(decoder)]))[0]
     for model in (decoder, ours):
         model.zero_grad()
         masks, scores = model(*given, True)
         (masks.square().mean() + scores.square().mean()).backward()
     for (name, mine), theirs in zip(ours.named_parameters(), decoder.parameters(), strict=True):
-        if theirs.grad is None or name.endswith("k_proj.bias"):  # a softmax takes no notice of it
+        if theirs.grad is None or name.endswith("k_proj.bias"):  # a softmax ignores it
             assert mine.grad is None or theirs.grad.abs().max() < 1e-4
         else:
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4)
@@ -72,7 +72,7 @@ def test_gradients_are_upstream_s(decoder):
 
 @pytest.fixture(scope="module")
 def lite_decoder():
-    """Return `lite`'s decoder as it is written down, with weights of which each shows in the logits."""
+    """Return `lite`'s decoder without fast layers, with weights of which each shows in the logits."""
     torch.manual_seed(0)
     made = build_lite().mask_decoder
     for parameter in made.parameters():
@@ -80,18 +80,18 @@ def lite_decoder():
     return made
 
 
-def lite_prompted(pictures, count):
-    """Return what `lite`'s decoder takes about a picture of 4 x 8 cells, or about one for each prompt."""
+def lite_prompted(images, count):
+    """Return the inputs of `lite`'s decoder for an image of 4 x 8 cells, or for one for each prompt."""
     torch.manual_seed(1)
     cells = (LITE_CHANNELS, 4, 8)
-    features, dense = torch.randn(pictures, 256, 4, 8), torch.randn(count, *cells)
+    features, dense = torch.randn(images, 256, 4, 8), torch.randn(count, *cells)
     return features, torch.randn(1, *cells), torch.randn(count, 2, LITE_CHANNELS), dense
 
 
-@pytest.mark.parametrize(("pictures", "count"), [(1, 1), (1, 3), (3, 3)])
-def test_lite_s_fast_decoder_equals_the_one_written_down(lite_decoder, pictures, count):
-    given = lite_prompted(pictures, count)
-    ours = speed_up(torch.nn.ModuleList([copy.deepcopy(lite_decoder)]))[0]
+@pytest.mark.parametrize(("images", "count"), [(1, 1), (1, 3), (3, 3)])
+def test_lite_s_fast_decoder_equals_the_plain_one(lite_decoder, images, count):
+    given = lite_prompted(images, count)
+    ours = use_fast_layers(torch.nn.ModuleList([copy.deepcopy(lite_decoder)]))[0]
     assert type(ours) is FastLiteDecoder
     assert type(lite_decoder) is LiteDecoder
     with torch.no_grad():
@@ -104,13 +104,13 @@ def test_lite_s_fast_decoder_equals_the_one_written_down(lite_decoder, pictures,
 
 def test_gradients_of_lite_s_fast_decoder_are_the_same(lite_decoder):
     given = lite_prompted(1, 2)
-    ours = speed_up(torch.nn.ModuleList([copy.deepcopy(lite_decoder)]))[0]
+    ours = use_fast_layers(torch.nn.ModuleList([copy.deepcopy(lite_decoder)]))[0]
     for model in (lite_decoder, ours):
         model.zero_grad()
         masks, scores = model.predict_masks(*given)
         (masks.square().mean() + scores.square().mean()).backward()
     for (name, mine), theirs in zip(ours.named_parameters(), lite_decoder.parameters(), strict=True):
-        if name.endswith("k_proj.bias"):  # a softmax takes no notice of it
+        if name.endswith("k_proj.bias"):  # a softmax ignores it
             continue
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-3, atol=1e-4)
 
@@ -131,26 +131,26 @@ def test_attention_equals_upstream_s(queries, keys):
 
 
 def test_what_all_prompts_share_is_computed_once(decoder, monkeypatch):
-    ours = speed_up(torch.nn.ModuleList([copy.deepcopy(decoder)]))[0]
-    asked = []
+    ours = use_fast_layers(torch.nn.ModuleList([copy.deepcopy(decoder)]))[0]
+    batches = []
     forward = DecoderBlock.forward
 
     def spy(self, queries, keys, query_pe, key_pe):
-        asked.append((len(queries), len(keys), len(key_pe)))
+        batches.append((len(queries), len(keys), len(key_pe)))
         return forward(self, queries, keys, query_pe, key_pe)
 
     monkeypatch.setattr(DecoderBlock, "forward", spy)
     with torch.no_grad():
         ours(*prompted(3, 2, dense="shared"), False)
         ours(*prompted(3, 2, dense="each its own"), False)
-    assert asked == [(3, 1, 1), (3, 3, 1), (3, 3, 1), (3, 3, 1)]
+    assert batches == [(3, 1, 1), (3, 3, 1), (3, 3, 1), (3, 3, 1)]
 
 
-def test_a_model_that_was_sped_up_has_the_same_weights():
+def test_a_model_with_fast_layers_has_the_same_weights():
     model = build_lite()
     before = list(model.state_dict())
-    assert speed_up(model) is model
+    assert use_fast_layers(model) is model
     assert list(model.state_dict()) == before
-    kinds = {type(module) for module in model.modules()}
-    assert DecoderAttention in kinds
-    assert transformer.Attention not in kinds
+    types = {type(module) for module in model.modules()}
+    assert DecoderAttention in types
+    assert transformer.Attention not in types

@@ -6,9 +6,9 @@ import pytest
 import torch
 from segment_anything.modeling import ImageEncoderViT, image_encoder
 
-from sam_nb.model import fast_encoder as attention
+from sam_nb.model import fast_encoder
 from sam_nb.model.fast_encoder import linear
-from sam_nb.model.loading import set_precision, speed_up
+from sam_nb.model.loading import set_precision, use_fast_layers
 
 
 @pytest.fixture(scope="module")
@@ -28,61 +28,61 @@ def encoder():
     "settings",
     [
         {},
-        {"SCORES": 6**4, "TOKENS": 100, "CONVOLVES": True},
-        {"SCORES": 1, "CONVOLVES": False},
+        {"MAX_SCORES": 6**4, "MAX_TOKENS": 100, "CONVOLVES": True},
+        {"MAX_SCORES": 1, "CONVOLVES": False},
         {"BY_ROWS": set(), "CONVOLVES": False},  # as on a graphics card
     ],
-    ids=["as it is", "in pieces", "row by row", "fused"],
+    ids=["as it is", "a few rows", "row by row", "fused"],
 )
 def test_the_encoder_equals_upstream_s(encoder, settings, monkeypatch):
     for name, value in settings.items():
-        monkeypatch.setattr(attention, name, value)
-    pictures = torch.randn(2, 3, 240, 240)
-    ours = speed_up(copy.deepcopy(encoder))
+        monkeypatch.setattr(fast_encoder, name, value)
+    images = torch.randn(2, 3, 240, 240)
+    ours = use_fast_layers(copy.deepcopy(encoder))
     with torch.no_grad():
-        expected = encoder(pictures)
+        expected = encoder(images)
         assert expected.std() > 0.1
-        torch.testing.assert_close(ours(pictures), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours(images), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_where_gradients_are_wanted_they_are_upstream_s(encoder):
-    pictures = torch.randn(1, 3, 240, 240)
-    ours = speed_up(copy.deepcopy(encoder))
+def test_gradients_are_upstream_s(encoder):
+    images = torch.randn(1, 3, 240, 240)
+    ours = use_fast_layers(copy.deepcopy(encoder))
     for model in (encoder, ours):
         model.zero_grad()
-        model(pictures).square().mean().backward()
+        model(images).square().mean().backward()
     for mine, theirs in zip(ours.parameters(), encoder.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
 
 
 def test_vit_b_equals_upstream_s(random_vit_b):
     expected = copy.deepcopy(random_vit_b.image_encoder).eval()
-    ours = speed_up(copy.deepcopy(expected))
-    kinds = {type(module) for module in ours.modules()}
-    assert not kinds & {image_encoder.Attention, image_encoder.Block}
-    picture = torch.randn(1, 3, 1024, 1024)
+    ours = use_fast_layers(copy.deepcopy(expected))
+    types = {type(module) for module in ours.modules()}
+    assert not types & {image_encoder.Attention, image_encoder.Block}
+    image = torch.randn(1, 3, 1024, 1024)
     with torch.no_grad():
-        torch.testing.assert_close(ours(picture), expected(picture), rtol=0, atol=1e-4)
+        torch.testing.assert_close(ours(image), expected(image), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(5, 8), (2, 3, 4, 8)])
 def test_linear_equals_the_layer(shape, monkeypatch):
     layer, x = torch.nn.Linear(8, 6), torch.randn(shape)
     for convolves in (False, True):
-        monkeypatch.setattr(attention, "CONVOLVES", convolves)
+        monkeypatch.setattr(fast_encoder, "CONVOLVES", convolves)
         torch.testing.assert_close(linear(layer, x), layer(x))
 
 
 def test_in_bfloat16_the_encoder_is_near_and_its_sums_are_float32(encoder):
-    exact = speed_up(copy.deepcopy(encoder))
+    exact = use_fast_layers(copy.deepcopy(encoder))
     model = torch.nn.Module()
-    model.image_encoder = speed_up(copy.deepcopy(encoder))
+    model.image_encoder = use_fast_layers(copy.deepcopy(encoder))
     set_precision(model, torch.bfloat16)
-    kinds = {parameter.dtype for parameter in model.image_encoder.blocks.parameters()}
-    assert kinds == {torch.float32, torch.bfloat16}
-    pictures = torch.randn(1, 3, 240, 240)
+    types = {parameter.dtype for parameter in model.image_encoder.blocks.parameters()}
+    assert types == {torch.float32, torch.bfloat16}
+    images = torch.randn(1, 3, 240, 240)
     with torch.no_grad():
-        expected, found = exact(pictures), model.image_encoder(pictures)
+        expected, found = exact(images), model.image_encoder(images)
     assert found.dtype == torch.float32
     difference = (found - expected).abs().mean() / expected.abs().mean()
     assert 0 < difference < 0.05

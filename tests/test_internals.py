@@ -1,4 +1,4 @@
-"""The decoder in steps against the decoder in one call, and attention weights against what attention does with them."""
+"""The decoder in steps against the decoder in one call, and attention weights against the attention's output."""
 
 import copy
 
@@ -10,7 +10,7 @@ from segment_anything.modeling import MaskDecoder, transformer
 from sam_nb import Prompt
 from sam_nb.model.embeddings import Embedding
 from sam_nb.model.internals import attention_weights, fuse_dense_prompt, predicted_iou, token_attention, upscale
-from sam_nb.model.loading import speed_up
+from sam_nb.model.loading import use_fast_layers
 from sam_nb.model.sam import Sam
 
 CHANNELS = 32
@@ -23,13 +23,13 @@ def sam(request, lite, random_vit_b):
     theirs = random_vit_b.eval()
     model = type(theirs)(theirs.image_encoder, theirs.prompt_encoder, copy.deepcopy(theirs.mask_decoder)).eval()
     if request.param == "vit_b":
-        speed_up(model.mask_decoder)
+        use_fast_layers(model.mask_decoder)
     return Sam(model, "vit_b", "random")
 
 
 @pytest.fixture(scope="module")
 def embedding(sam):
-    """Return features by chance, as of a picture of 300 x 451: no encoder is needed here."""
+    """Return random features, as of an image of 300 x 451: no encoder is needed here."""
     torch.manual_seed(0)
     side = sam.model.image_encoder.img_size
     return Embedding(
@@ -64,11 +64,11 @@ def steps(sam, embedding, prompt):
 def test_the_steps_make_what_decode_makes(sam, embedding, prompt):
     logits, scores = steps(sam, embedding, prompt)
     for multimask_output, chosen in ((True, slice(1, None)), (False, slice(0, 1))):
-        answer = sam.decode(embedding, prompt, multimask_output)
-        spread = answer.logits.std()
+        masks = sam.decode(embedding, prompt, multimask_output)
+        spread = masks.logits.std()
         assert spread > 0
-        np.testing.assert_allclose(logits[chosen], answer.logits, atol=1e-4 * spread, rtol=1e-3)
-        np.testing.assert_allclose(scores[chosen], answer.scores, atol=1e-5, rtol=1e-4)
+        np.testing.assert_allclose(logits[chosen], masks.logits, atol=1e-4 * spread, rtol=1e-3)
+        np.testing.assert_allclose(scores[chosen], masks.scores, atol=1e-5, rtol=1e-4)
 
 
 def test_attention_weights_are_those_that_mix_the_values():
@@ -86,33 +86,33 @@ def test_attention_weights_are_those_that_mix_the_values():
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_where_tokens_look(fast):
-    """Three looks of 8 heads, on a grid that is not square; the last one is what the last attention does."""
+def test_token_attention(fast):
+    """Three times 8 heads, on a grid that is not square; with the values they give each attention's output."""
     torch.manual_seed(0)
     network = transformer.TwoWayTransformer(depth=2, embedding_dim=CHANNELS, num_heads=8, mlp_dim=40)
     decoder = MaskDecoder(transformer_dim=CHANNELS, transformer=network).eval()
     for parameter in decoder.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     if fast:
-        speed_up(decoder)
+        use_fast_layers(decoder)
     cells, position = torch.randn(2, 1, CHANNELS, 5, 7)
     calls = {}
 
-    def note(name, given, made):
+    def record(name, given, made):
         calls[name] = given, made
 
     for name, module in decoder.transformer.named_modules():
         if isinstance(module, transformer.Attention):
-            module.register_forward_hook(lambda _, args, *more, name=name: note(name, *more), with_kwargs=True)
+            module.register_forward_hook(lambda _, args, *more, name=name: record(name, *more), with_kwargs=True)
     with torch.no_grad():
-        looks = token_attention(decoder, cells, position, torch.randn(1, 6, CHANNELS))
-    assert looks.shape == (3, 8, 6, 5, 7)
-    np.testing.assert_allclose(looks.sum(axis=(3, 4)), 1, rtol=1e-5)
+        found = token_attention(decoder, cells, position, torch.randn(1, 6, CHANNELS))
+    assert found.shape == (3, 8, 6, 5, 7)
+    np.testing.assert_allclose(found.sum(axis=(3, 4)), 1, rtol=1e-5)
     places = ["layers.0.cross_attn_token_to_image", "layers.1.cross_attn_token_to_image", "final_attn_token_to_image"]
-    for look, place in zip(looks, places, strict=True):
+    for weights, place in zip(found, places, strict=True):
         module = decoder.transformer.get_submodule(place)
         given, made = calls[place]
         values = module.v_proj(given["v"])[0].unflatten(-1, (8, -1)).transpose(0, 1)
-        mixed = (torch.tensor(look).flatten(2) @ values).transpose(0, 1).flatten(1)
+        mixed = (torch.tensor(weights).flatten(2) @ values).transpose(0, 1).flatten(1)
         torch.testing.assert_close(module.out_proj(mixed)[None], made, atol=1e-4, rtol=1e-4)
-    assert not any(module._forward_pre_hooks for module in decoder.modules())  # nothing goes on watching
+    assert not any(module._forward_pre_hooks for module in decoder.modules())  # no hook is left

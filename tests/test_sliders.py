@@ -1,4 +1,4 @@
-"""The sliders of everything-mode: each movement chooses anew, and decodes nothing."""
+"""The sliders of everything-mode: each movement selects anew, and decodes nothing."""
 
 import io
 import os
@@ -22,23 +22,33 @@ def records(lite):
     )
 
 
-def test_a_slider_chooses_anew(lite, records, monkeypatch):
+def test_a_slider_selects_anew(lite, records, monkeypatch):
     image = load_image("street")
     monkeypatch.setattr(lite.model.mask_decoder, "forward", None)  # nobody may decode
-    filters = MaskSliders(image, records, "lite", **START)
+    mask_sliders = MaskSliders(image, records, lite, **START)
     shown = []
     for name, value in (("pred_iou_thresh", 0.0), ("box_nms_thresh", 0.1), ("stability_score_thresh", 0.8)):
-        filters.sliders[name].value = value
-        settings = {name: slider.value for name, slider in filters.sliders.items()}
+        mask_sliders.sliders[name].value = value
+        settings = {name: slider.value for name, slider in mask_sliders.sliders.items()}
         assert settings[name] == value
-        assert filters.selected == select(records, **settings)
-        *_, status, picture = filters.children
-        assert status.value == f"masks: {len(filters.selected)} of {len(records)} · lite"
-        found = np.asarray(Image.open(io.BytesIO(picture.value)))
-        expected = Image.fromarray(overlay_records(image, filters.selected)).resize(found.shape[1::-1])
+        assert mask_sliders.selected == select(records, **settings)
+        *_, status, shown_image = mask_sliders.children
+        assert status.value == f"masks: {len(mask_sliders.selected)} of {len(records)} · lite"
+        found = np.asarray(Image.open(io.BytesIO(shown_image.value)))
+        expected = Image.fromarray(overlay_records(image, mask_sliders.selected)).resize(found.shape[1::-1])
         assert np.abs(found.astype(int) - np.asarray(expected)).mean() < 6
-        shown.append(picture.value)
+        shown.append(shown_image.value)
     assert len(set(shown)) == 3
+
+
+def test_the_sliders_begin_where_it_suits_the_model(lite, records):
+    mask_sliders = MaskSliders("street", records, lite, stability_score_thresh=0.25)
+    values = {name: slider.value for name, slider in mask_sliders.sliders.items()}
+    assert values == {
+        "pred_iou_thresh": lite.thresholds.pred_iou_thresh,
+        "stability_score_thresh": 0.25,
+        "box_nms_thresh": lite.thresholds.box_nms_thresh,
+    }
 
 
 def test_a_mask_keeps_its_colour_while_others_come_and_go():
@@ -78,31 +88,31 @@ sam = load_sam("lite")
 everything = segment_everything(
     sam, image, points_per_side=6, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1
 )
-filters = MaskSliders(image, everything, sam.name, pred_iou_thresh=0.2, stability_score_thresh=0, box_nms_thresh=1)
-filters
+mask_sliders = MaskSliders(image, everything, sam, pred_iou_thresh=0.2, stability_score_thresh=0, box_nms_thresh=1)
+mask_sliders
 """
 
 
 @pytest.mark.usefixtures("need_chromium")
 def test_a_slider_is_moved_in_jupyterlab(tmp_path):
-    lab.write_notebook(tmp_path / "filters.ipynb", IN_A_CELL)
+    lab.write_notebook(tmp_path / "sliders.ipynb", IN_A_CELL)
     work = tmp_path / "work"
     work.mkdir()
     with lab.jupyter_lab(tmp_path, work) as (address, token), lab.chromium_page() as page:
-        lab.open_notebook(page, address, token, "filters.ipynb")
+        lab.open_notebook(page, address, token, "sliders.ipynb")
         lab.run_all_cells(page, timeout=120)
-        picture, handle = page.locator(".widget-image"), page.locator(".noUi-handle").first
-        before, left = picture.screenshot(), lab.ask(page, "len(filters.selected)")
+        overlay, handle = page.locator(".widget-image"), page.locator(".noUi-handle").first
+        before, left = overlay.screenshot(), lab.ask(page, "len(mask_sliders.selected)")
         handle.focus()
-        for _ in range(10):  # a key moves it by a hundredth; what the kernel answers comes in between
+        for _ in range(10):  # a key moves it by a hundredth; the kernel's reply comes in between
             for _ in range(10):
                 handle.press("ArrowRight")
-            if lab.ask(page, "filters.sliders['pred_iou_thresh'].value") > 0.5:
+            if lab.ask(page, "mask_sliders.sliders['pred_iou_thresh'].value") > 0.5:
                 break
-        fewer = lab.ask(page, "len(filters.selected)")
+        fewer = lab.ask(page, "len(mask_sliders.selected)")
         assert fewer < left
         page.get_by_text(f"masks: {fewer} of {lab.ask(page, 'len(everything)')} · lite").wait_for()
-        assert picture.screenshot() != before
+        assert overlay.screenshot() != before
         if folder := os.environ.get("SAM_NB_SCREENSHOTS"):
             page.locator(".jp-OutputArea-output .widget-vbox").scroll_into_view_if_needed()
-            page.screenshot(path=Path(folder) / "filters.png")
+            page.screenshot(path=Path(folder) / "sliders.png")
