@@ -2,7 +2,7 @@
 
 `segment_anything`'s decoder takes prompts of the same shape at a time: as many points each, all or none with a box.
 Here every prompt gets the same number of tokens, and nothing attends to those that are padding. A prompt's masks are
-the same as if it were decoded alone (tests/test_training.py).
+the same as if it were decoded alone (tests/test_trainer.py).
 """
 
 from __future__ import annotations

@@ -273,6 +273,9 @@ def _paste(
     pasted : training.pasted_objects.PastedObject
     others : list of HxW numpy.ndarray of bool
         What is visible of the objects pasted before; none of them is hidden too far.
+    rng : numpy.random.Generator
+    max_tries : int
+        Random places to try.
 
     Returns
     -------

@@ -131,55 +131,19 @@ class Trainer:
         dict of torch.Tensor
             The step's loss, IoU by kind of prompt and round, and others; each 2 float64, a sum and a count.
         """
-        config, model = self.config, self.model
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * self.lr_factor()
-        # All processes draw the same rounds, and each its own clicks.
-        rng = np.random.default_rng([config.seed, self.step, 1])
-        rounds = 1 + rng.choice(len(config.rounds), p=np.array(config.rounds) / sum(config.rounds))
-        generator = torch.Generator(self.device)
-        generator.manual_seed(int(np.random.default_rng([config.seed, self.step, 2, self.rank]).integers(2**62)))
+        rounds, generator = self._draw_rounds()
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
         embeddings, valid = self._encode(batch)
         # Every round is followed by its own backward pass, which frees its memory; the gradients accumulate in `leaf`
         # and go through the encoder once.
         leaf = embeddings.detach().requires_grad_()
-        metrics = {}
-        spare = len(config.rounds) - 1
-        prompts, meanings = first_prompts(batch, spare), batch["ground_truth"].flatten(0, 1).float()
-        ground_truth = meanings[:, 0]
-        is_several = meanings[:, 1].flatten(1).any(1)
-        first_spare = prompts.labels.shape[1] - spare
-        valid = valid[prompts.owner]
-        if self.compiled:
-            # One program for all rounds: without a mask prompt it gets one that has no effect.
-            prompts = replace(prompts, mask_input=torch.zeros_like(ground_truth)[:, None])
-        for number in range(rounds):
-            ambiguous = prompts.is_ambiguous if number == 0 else torch.zeros_like(prompts.has_box)
-            logits, predicted = self._decode(leaf, prompts)
-            loss, found = prompt_loss(logits, predicted, ground_truth, valid, ambiguous & ~is_several)
-            rows = torch.nonzero(ambiguous & is_several)[:, 0]
-            if len(rows):
-                loss = loss.index_add(0, rows, meanings_loss(logits[rows, 1:], meanings[rows], valid[rows]))
-            (loss.mean() / rounds).backward()
-            logits, predicted, found = logits.detach(), predicted.detach(), found.detach()
-            _note(metrics, prompts, number, ambiguous=ambiguous, loss=loss.detach(), predicted=predicted, found=found)
-            if number + 1 < rounds:
-                # As a user would: the highest-scoring of three masks after one ambiguous prompt, else the single mask.
-                best = torch.where(ambiguous, 1 + predicted[:, 1:].argmax(1), 0)
-                chosen = logits[torch.arange(len(best), device=self.device), best]
-                prompts = self._correct(
-                    prompts,
-                    chosen,
-                    slot=first_spare + number,
-                    ground_truths=ground_truth > 0,
-                    valid=valid > 0,
-                    generator=generator,
-                )
+        metrics = self._learn_rounds(batch, leaf, valid, rounds, generator)
         embeddings.backward(leaf.grad)
         if self.processes > 1:
             self._share_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if torch.isfinite(norm):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -228,6 +192,59 @@ class Trainer:
         if state["config"]["decay_from"] < Config.decay_from:
             begun = {name: state["config"][name] for name in ("decay_from", "steps")}
             self.config = replace(self.config, **begun)
+
+    def _draw_rounds(self) -> tuple[int, torch.Generator]:
+        """Return how many rounds this step has, and the generator of its clicks."""
+        config = self.config
+        # All processes draw the same rounds, and each its own clicks.
+        rng = np.random.default_rng([config.seed, self.step, 1])
+        rounds = 1 + int(rng.choice(len(config.rounds), p=np.array(config.rounds) / sum(config.rounds)))
+        generator = torch.Generator(self.device)
+        generator.manual_seed(int(np.random.default_rng([config.seed, self.step, 2, self.rank]).integers(2**62)))
+        return rounds, generator
+
+    def _learn_rounds(
+        self,
+        batch: dict[str, torch.Tensor],
+        embeddings: torch.Tensor,
+        valid: torch.Tensor,
+        rounds: int,
+        generator: torch.Generator,
+    ) -> Metrics:
+        """Decode first prompts and then corrective clicks, each round with its backward pass; return the metrics."""
+        metrics: Metrics = {}
+        spare = len(self.config.rounds) - 1
+        prompts, meanings = first_prompts(batch, spare), batch["ground_truth"].flatten(0, 1).float()
+        ground_truth = meanings[:, 0]
+        is_several = meanings[:, 1].flatten(1).any(1)
+        first_spare = prompts.labels.shape[1] - spare
+        valid = valid[prompts.owner]
+        if self.compiled:
+            # One program for all rounds: without a mask prompt it gets one that has no effect.
+            prompts = replace(prompts, mask_input=torch.zeros_like(ground_truth)[:, None])
+        for number in range(rounds):
+            ambiguous = prompts.is_ambiguous if number == 0 else torch.zeros_like(prompts.has_box)
+            logits, predicted = self._decode(embeddings, prompts)
+            loss, found = prompt_loss(logits, predicted, ground_truth, valid, ambiguous & ~is_several)
+            rows = torch.nonzero(ambiguous & is_several)[:, 0]
+            if len(rows):
+                loss = loss.index_add(0, rows, meanings_loss(logits[rows, 1:], meanings[rows], valid[rows]))
+            (loss.mean() / rounds).backward()
+            logits, predicted, found = logits.detach(), predicted.detach(), found.detach()
+            _note(metrics, prompts, number, ambiguous=ambiguous, loss=loss.detach(), predicted=predicted, found=found)
+            if number + 1 < rounds:
+                # As a user would: the highest-scoring of three masks after one ambiguous prompt, else the single mask.
+                best = torch.where(ambiguous, 1 + predicted[:, 1:].argmax(1), 0)
+                chosen = logits[torch.arange(len(best), device=self.device), best]
+                prompts = self._correct(
+                    prompts,
+                    chosen,
+                    slot=first_spare + number,
+                    ground_truths=ground_truth > 0,
+                    valid=valid > 0,
+                    generator=generator,
+                )
+        return metrics
 
     def _encode(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return embeddings Bx256xHxW float32, and which low-res pixels are image, BxhxW float32."""
