@@ -12,10 +12,11 @@ import safetensors.torch
 import torch
 
 from sam_nb import Prompt, iou, load_image, load_sam
+from sam_nb.article import ARTICLE_PROMPTS
 from sam_nb.model.lite import build_lite
 from training import compare, evaluate, photos, sheet, street
 from training.cases import Case, CaseSet, candidates, choose, held_out_photographs, tight_box
-from training.measures import Judge, mean_over_groups, perimeter, raggedness, summarise
+from training.measures import SimulatedUser, mean_over_groups, perimeter, raggedness, summarise
 
 Y, X = np.mgrid[:200, :200]
 
@@ -151,23 +152,23 @@ def test_cases_are_targets_and_their_ground_truth_is_the_annotation(held_out):
         np.testing.assert_array_equal(case.box, tight_box(ground_truth))
 
 
-def test_a_pack_without_held_out_photographs_is_told(held_out):
+def test_a_pack_without_held_out_photographs_is_refused(held_out):
     pack = held_out({"shelf/0": photograph(1, small=True)})
     with pytest.raises(ValueError, match=r"no held-out photographs: expected .* held_out.txt names, got 1"):
         held_out_photographs(pack, 40, seed=0)
 
 
-class Answers:
-    """A `SamPredictor` that knows its answers: three masks to the first click, the last of them to the rest."""
+class FixedPredictor:
+    """A `SamPredictor` with fixed masks: three for the first click, the last of them for all other prompts."""
 
     def __init__(self, masks, scores):
-        self.masks, self.scores, self.asked = np.array(masks), np.array(scores), []
+        self.masks, self.scores, self.prompts = np.array(masks), np.array(scores), []
 
     def set_image(self, image):
         self.size = image.shape[:2]
 
     def predict(self, multimask_output=True, **prompt):
-        self.asked.append(prompt)
+        self.prompts.append(prompt)
         rows = slice(None) if multimask_output else slice(2, 3)
         logits = np.arange(3, dtype=np.float32)[rows, None, None] * np.ones((256, 256), np.float32)
         return self.masks[rows], self.scores[rows], logits
@@ -175,10 +176,10 @@ class Answers:
 
 def test_measures_of_a_case():
     ground_truth = disc(60)
-    predictor = Answers([disc(50), disc(20), ground_truth], [0.9, 0.2, 0.1])
-    judge = Judge(predictor)
-    judge.look(np.zeros((200, 200, 3), np.uint8))
-    values, masks = judge.judge(Case("disc", "object", "drawn", ground_truth, tight_box(ground_truth)))
+    predictor = FixedPredictor([disc(50), disc(20), ground_truth], [0.9, 0.2, 0.1])
+    user = SimulatedUser(predictor)
+    user.set_image(np.zeros((200, 200, 3), np.uint8))
+    values, masks = user.measure(Case("disc", "object", "drawn", ground_truth, tight_box(ground_truth)))
     first = iou(disc(50), ground_truth)
     assert values == {
         "box": 1,
@@ -190,25 +191,25 @@ def test_measures_of_a_case():
         "not reached": 0,
     }
     np.testing.assert_array_equal(masks["1 click"], disc(50))
-    _, click, second = predictor.asked
+    _, click, second = predictor.prompts
     assert "mask_input" not in click
     np.testing.assert_array_equal(second["mask_input"], np.zeros((1, 256, 256)), "logits of the highest-scoring mask")
-    assert judge.found == [1, first, iou(disc(20), ground_truth), 1, 1]
+    assert user.found == [1, first, iou(disc(20), ground_truth), 1, 1]
 
 
 def test_a_wrong_mask_is_not_called_ragged():
-    predictor = Answers([disc(20)] * 3, [0.9, 0.2, 0.1])
-    values, _ = Judge(predictor).judge(Case("disc", "object", "drawn", disc(60), tight_box(disc(60))))
+    predictor = FixedPredictor([disc(20)] * 3, [0.9, 0.2, 0.1])
+    values, _ = SimulatedUser(predictor).measure(Case("disc", "object", "drawn", disc(60), tight_box(disc(60))))
     assert "raggedness" not in values
     assert (values["clicks needed"], values["not reached"]) == (10, 1)
-    assert len(predictor.asked) == 11
+    assert len(predictor.prompts) == 11
 
 
 def record(name, source, kind="object", pixels=1, **columns):
     return {"name": name, "kind": kind, "source": source, "pixels": pixels, "values": columns}
 
 
-def test_a_source_with_many_cases_does_not_rule():
+def test_a_source_with_many_cases_does_not_dominate():
     records = [record(f"a{number}", "a", "part", lite={"box": 0.5}) for number in range(9)]
     records.append(record("b", "b", lite={"box": 0.9, "raggedness": 1.2}))
     assert mean_over_groups([1, 1, 1, 0], ["a", "a", "a", "b"]) == 0.5
@@ -230,33 +231,28 @@ def weights(tmp_path_factory):
     return paths
 
 
-def test_the_street_is_asked_as_the_notebooks_ask(weights):
+def test_the_street_is_prompted_as_in_the_notebooks(weights):
     sam = load_sam("lite", checkpoint=weights[0], device="cpu")
     embedding = sam.encode(load_image("street"))
     predictor = sam.predictor(embedding)
-    first = Prompt(points=[(500, 375)])
-    start = sam.decode(embedding, first)
+    prompts = {name: prompt for name, (_, prompt) in ARTICLE_PROMPTS.items()}
+    start, two_points = sam.decode(embedding, prompts["point"]), prompts["two points"]
     assert len(start) == 3
-    again = Prompt(points=[(500, 375), (184, 359)], labels=[1, 1], mask_input=start.logits[start.best_index])
-    ring = Prompt(box=(250, 370, 410, 510), points=[(334, 438)], labels=[0])
-    expected = {
-        "point": start.best,
-        "two points": sam.decode(embedding, again).best,
-        "box": sam.decode(embedding, Prompt(box=(44, 160, 1011, 504))).best,
-        "box and negative point: ring without hub": sam.decode(embedding, ring).best,
-    }
+    with_logits = Prompt(two_points.points, two_points.labels, mask_input=start.logits[start.best_index])
+    expected = {name: sam.decode(embedding, prompt).best for name, prompt in prompts.items()}
+    without_logits = expected["two points"]
+    expected |= {"point": start.best, "two points": sam.decode(embedding, with_logits).best}
     for name, mask in expected.items():
-        np.testing.assert_array_equal(street.ask(predictor, street.STREET_PROMPTS[name][1]), mask)
-    without = sam.decode(embedding, Prompt(points=again.points, labels=again.labels))
-    assert (without.best != expected["two points"]).any(), "the logits matter, so the test can tell"
+        np.testing.assert_array_equal(street.ask(predictor, prompts[name]), mask)
+    assert (without_logits != expected["two points"]).any(), "the logits matter, so the test can tell"
 
 
-def test_a_street_click_is_answered_by_the_highest_scoring_mask():
-    predictor = Answers([disc(10), disc(20), disc(30)], [0.2, 0.9, 0.1])
-    point, two_points = (street.STREET_PROMPTS[name][1] for name in ("point", "two points"))
+def test_a_street_click_gives_the_highest_scoring_mask():
+    predictor = FixedPredictor([disc(10), disc(20), disc(30)], [0.2, 0.9, 0.1])
+    point, two_points = (ARTICLE_PROMPTS[name][1] for name in ("point", "two points"))
     np.testing.assert_array_equal(street.ask(predictor, point), disc(20))
     np.testing.assert_array_equal(street.ask(predictor, two_points), disc(30))
-    np.testing.assert_array_equal(predictor.asked[-1]["mask_input"], np.ones((1, 256, 256)))
+    np.testing.assert_array_equal(predictor.prompts[-1]["mask_input"], np.ones((1, 256, 256)))
 
 
 def test_grabcut_gets_the_same_boxes():
@@ -313,13 +309,13 @@ def objects(value, count=20, noise=0.0, source="a"):
     return {f"{source}{number}": (source, value + spread[number]) for number in range(count)}
 
 
-def test_better_is_higher_beyond_chance():
+def test_better_is_significantly_higher():
     old = {"photographs": column(objects(0.5))}
     for new, better, words in (
         (objects(0.51), True, None),
-        (objects(0.51, noise=0.1), False, "may be higher by chance"),
-        (objects(0.5), False, "not higher"),
-        (objects(0.49), False, "not higher"),
+        (objects(0.51, noise=0.1), False, "not significantly higher"),
+        (objects(0.5), False, "is not higher"),
+        (objects(0.49), False, "is not higher"),
     ):
         comparison = compare.compare(old, {"photographs": column(new)}, resamples=500)
         assert (not comparison.objections) == better
@@ -384,7 +380,7 @@ def test_other_cases_are_not_compared():
         compare.compare(old, {"photographs": column(objects(0.5, 3), pixels=2)})
 
 
-def test_a_column_that_is_not_there_is_told(tmp_path):
+def test_a_missing_column_is_refused(tmp_path):
     path = tmp_path / "results.json"
     with pytest.raises(FileNotFoundError, match=r"run training\.evaluate with --out"):
         compare.read_column(path, "lite")

@@ -1,4 +1,4 @@
-"""What a click can mean, and the loss by which three masks share it."""
+"""What a click can mean, and the loss with which three masks learn it."""
 
 from itertools import permutations
 
@@ -46,7 +46,7 @@ def test_never_more_meanings_than_masks():
     assert len(found) == MEANINGS
 
 
-def test_the_masks_share_the_meanings_in_the_cheapest_way():
+def test_masks_and_meanings_are_assigned_at_the_lowest_loss():
     torch.manual_seed(0)
     logits = torch.randn(4, 3, 12, 16)
     meanings = (torch.rand(4, 3, 12, 16) > 0.5).float()
@@ -59,7 +59,7 @@ def test_the_masks_share_the_meanings_in_the_cheapest_way():
         here = slice(row, row + 1)
         count = int(meanings[row].flatten(1).any(1).sum())
         cost = torch.stack([mask_loss(logits[here], meanings[here, m], valid[here])[0] for m in range(count)])
-        best = min(sum(cost[m, mask] for m, mask in enumerate(way)) for way in permutations(range(3), count))
+        best = min(sum(cost[m, mask] for m, mask in enumerate(order)) for order in permutations(range(3), count))
         torch.testing.assert_close(found[row], best / count)
 
 

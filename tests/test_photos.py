@@ -1,4 +1,4 @@
-"""Scenes from annotated photographs: what is asked for is annotated, and what is held out stays out."""
+"""Scenes from annotated photographs: every target is annotated, and what is held out stays out."""
 
 import json
 import zipfile
@@ -47,7 +47,7 @@ def pack(tmp_path, monkeypatch):
 
 
 def test_what_is_held_out_is_not_trained_on(pack):
-    names = {name: [one.name for one in PhotoPack([pack], name).photographs] for name in ("train", "held_out")}
+    names = {name: [each.name for each in PhotoPack([pack], name).photographs] for name in ("train", "held_out")}
     assert names == {"train": ["a/0", "a/1", "a/3"], "held_out": ["a/2"]}
 
 
@@ -67,7 +67,7 @@ def test_a_pack_is_read_once_so_that_forked_workers_share_no_open_file(pack):
     np.testing.assert_array_equal(photographs.read(0)[1], photograph()[1])
 
 
-def test_scenes_ask_for_objects_parts_rests_and_groups(pack):
+def test_scenes_have_objects_parts_rests_and_groups_as_targets(pack):
     composer = PhotoComposer(PhotoPack([pack], "train"), 256)
     kinds = Counter()
     for seed in range(60):
@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_scene(pack):
         np.testing.assert_array_equal(one.mask, other.mask)
 
 
-def test_no_source_rules(tmp_path):
+def test_no_source_dominates(tmp_path):
     """Of a hundred photographs of pipes and four of another source, the four are seen once in six."""
     names = [f"pipes/{number}" for number in range(100)] + [f"b/{number}" for number in range(4)]
     pack = PhotoPack([write_pack(tmp_path / "many.zip", dict.fromkeys(names, photograph()))], "train")
@@ -147,7 +147,7 @@ def test_a_mixture_draws_from_both_and_pastes_onto_some_photographs():
 
 
 def test_a_tenth_of_every_source_is_held_out_by_scenes(tmp_path):
-    """Copies of one photograph, pieces of one and neighbours in a series fall on the same side."""
+    """Copies of one photograph, crops of one and neighbours in a series fall on the same side."""
     rng = np.random.default_rng(0)
 
     def unlike():
@@ -177,7 +177,7 @@ def test_the_list_of_what_is_held_out_has_about_a_tenth():
 def test_a_smaller_pack_holds_what_is_trained_on(pack, tmp_path):
     photos.shrink([pack], tmp_path / "small.zip", side=200, quality=80)
     small = PhotoPack([tmp_path / "small.zip"], "train")
-    assert [one.name for one in small.photographs] == ["a/0", "a/1", "a/3"]
+    assert [each.name for each in small.photographs] == ["a/0", "a/1", "a/3"]
     image, labels = small.read(0)
     assert image.shape == (150, 200, 3)
     expected = cv2.resize(photograph()[1], (200, 150), interpolation=cv2.INTER_NEAREST)
@@ -185,7 +185,7 @@ def test_a_smaller_pack_holds_what_is_trained_on(pack, tmp_path):
     assert np.abs(image[labels == 1].mean(0) - BLUE).max() < 12
 
 
-def test_what_is_hidden_is_no_longer_asked_for():
+def test_what_is_hidden_is_no_longer_a_target():
     whole = np.zeros((20, 30), bool)
     whole[4:16, 5:25] = True
     part = np.zeros_like(whole)

@@ -188,22 +188,39 @@ def test_a_resumed_run_takes_the_same_steps(tmp_path):
     assert expected[0]["loss"] != expected[1]["loss"]
 
 
-def test_the_rates_are_constant_until_the_decay_begins_and_end_at_zero():
+@pytest.mark.parametrize("decaying", [False, True])
+def test_a_checkpoint_with_the_earlier_names_of_fields_is_resumed(decaying):
+    """Runs that began before the learning rates were called `lr` and `backbone_lr` are not lost."""
+    run = Trainer(TINY, random_model())
+    losses(run, 1)
+    if decaying:
+        run.finish(30)
+    state = run.state()
+    for name, earlier in (("lr", "rate"), ("backbone_lr", "backbone_rate")):
+        state["config"][earlier] = state["config"].pop(name)
+    resumed = Trainer(TINY, random_model(seed=9))
+    resumed.restore(state)
+    assert resumed.step == 1
+    assert resumed.config == run.config
+    assert losses(resumed, 1) == losses(run, 1)
+
+
+def test_learning_rates_are_constant_until_the_decay_begins_and_end_at_zero():
     run = Trainer(Config(side=SIDE, warmup=10), random_model())
-    rates = []
+    factors = []
     for step in range(1000):
         run.step = step
         if step == 900:
             run.finish(100)
-            run.finish(500)  # it has begun: said again by a resumed command, it changes nothing
-        rates.append(run._lr_factor())
-    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
-    assert set(rates[10:900]) == {1}
-    np.testing.assert_allclose(rates[900:], 1 - np.arange(100) / 100)
+            run.finish(500)  # it has begun: the same --finish on a resumed run changes nothing
+        factors.append(run.lr_factor())
+    assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert set(factors[10:900]) == {1}
+    np.testing.assert_allclose(factors[900:], 1 - np.arange(100) / 100)
     resumed = Trainer(Config(side=SIDE, warmup=10), random_model())
     resumed.restore(run.state())
     assert resumed.config.steps == 1000
-    assert resumed._lr_factor() == rates[-1]
+    assert resumed.lr_factor() == factors[-1]
 
 
 def test_a_step_learns_and_frozen_stages_stay():

@@ -12,14 +12,14 @@ from sam_nb.model.lite import IMAGE_SIZE
 from training import prompts, sources
 from training.average import average
 from training.data import SceneDataset
+from training.pasted_objects import with_hole
 from training.scenes import Composer, Scene, Target
 from training.sources import material_parts
-from training.things import with_hole
 
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for number in range(30):
         cutout = np.zeros((80, 80, 4), np.uint8)
@@ -66,7 +66,7 @@ def test_parts_of_a_render_are_its_materials():
     owner[5, 5] = 3  # too small
     parts = material_parts(owner)
     assert [np.count_nonzero(parts == number) for number in (1, 2, 3)] == [400, 200, 0]
-    assert not parts[owner == 1].any(), "what is most of the thing is no part of it"
+    assert not parts[owner == 1].any(), "what is most of the object is no part of it"
 
 
 def test_a_tyre_is_a_wheel_with_a_hole():
@@ -120,7 +120,7 @@ def test_targets_lie_inside_their_regions(pack):
             assert target.excluded is None or not (target.mask & target.excluded).any()
 
 
-def test_things_pasted_onto_a_photograph_hide_what_they_lie_on(pack):
+def test_objects_pasted_onto_a_photograph_hide_what_they_lie_on(pack):
     composer = Composer(sources.SourcePack(pack, "train"), 256)
     grey = np.full((200, 256, 3), 90, np.uint8)
     whole = np.zeros((200, 256), bool)
@@ -128,7 +128,7 @@ def test_things_pasted_onto_a_photograph_hide_what_they_lie_on(pack):
     pasted = 0
     for seed in range(15):
         scene = composer.paste_onto(Scene(grey, [Target("object", whole, whole)]), np.random.default_rng(seed))
-        # A shadow may fall on the photograph; what a thing covers has a colour of its own.
+        # A shadow may fall on the photograph; what an object covers has a colour of its own.
         colourful = np.ptp(scene.image.astype(int), axis=2) > 25
         for target in scene.targets:
             assert target.mask.any()
@@ -169,14 +169,14 @@ def test_next_click_corrects_the_largest_error():
     assert prompts.next_click(ground_truth, ground_truth, None, centre=True) is None
 
 
-def test_hand_drawn_truth_lies_inside_its_photographs():
+def test_hand_drawn_ground_truth_lies_inside_its_photographs():
     apart = read_outlines(Path(sources.__file__).parent / "ground_truth" / "outlines.json")
     entries = read_outlines(OUTLINES) + apart
     scored = [entry["file"] for entry in entries if entry.get("sample") != "coins"]  # of coins, those set apart are
     assert len(set(scored)) == len(scored) >= 16
     for entry in entries:
-        for thing in entry["objects"]:
-            corners = np.concatenate([np.array(polygon) for polygon in thing["polygons"]])
+        for outlined in entry["objects"]:
+            corners = np.concatenate([np.array(polygon) for polygon in outlined["polygons"]])
             assert (corners >= 0).all()
             assert (corners <= (entry["width"] - 1, entry["height"] - 1)).all()
 

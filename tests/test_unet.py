@@ -1,4 +1,4 @@
-"""The traditional network learns the classes it is shown, and says nothing it was not taught."""
+"""U-Net learns the classes it is trained on, and predicts no others."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,8 @@ from sam_nb.learning.unet import UNet, train_unet
 from sam_nb.masks import iou
 
 
-def picture(seed, size=(48, 72)):
-    """Return a noisy picture and its class map: a reddish disc (1) and a bluish square (2), by chance."""
+def labelled(seed, size=(48, 72)):
+    """Return a noisy image and its class map: a reddish disc (1) and a bluish square (2), at random places."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: size[0], : size[1]]
     classes = np.zeros(size, int)
@@ -21,33 +21,33 @@ def picture(seed, size=(48, 72)):
     return (colors[classes] + rng.normal(0, 20, (*size, 3))).clip(0, 255).astype(np.uint8), classes
 
 
-PAIRS = [picture(seed) for seed in range(6)]
+PAIRS = [labelled(seed) for seed in range(6)]
 
 
 @pytest.fixture(scope="module")
 def trained():
-    return train_unet(PAIRS, 2, steps=90, batch=3, width=8, seed=1)
+    return train_unet(PAIRS, 2, steps=90, batch_size=3, width=8, seed=1)
 
 
-def test_it_learns_what_it_is_shown(trained):
+def test_it_learns_its_classes(trained):
     for number in (1, 2):
         values = []
         for seed in range(100, 106):
-            image, classes = picture(seed)
+            image, classes = labelled(seed)
             values.append(iou(trained.predict(image) == number, classes == number))
         assert np.mean(values) > 0.8, number
 
 
-def test_the_answer_is_a_class_for_each_pixel_of_a_picture_of_any_size(trained):
-    answer = trained.predict(picture(0, (61, 83))[0])
-    assert answer.shape == (61, 83)
-    assert set(np.unique(answer)) <= {0, 1, 2}
+def test_it_predicts_a_class_for_each_pixel_of_an_image_of_any_size(trained):
+    predicted = trained.predict(labelled(0, (61, 83))[0])
+    assert predicted.shape == (61, 83)
+    assert set(np.unique(predicted)) <= {0, 1, 2}
     assert UNet(3, width=4)(torch.zeros(2, 3, 17, 35)).shape == (2, 4, 17, 35)
 
 
 def test_a_seed_is_a_network(trained):
-    again, other = (train_unet(PAIRS, 2, steps=2, batch=2, width=4, seed=seed).state_dict() for seed in (1, 2))
-    once_more = train_unet(PAIRS, 2, steps=2, batch=2, width=4, seed=1).state_dict()
+    again, other = (train_unet(PAIRS, 2, steps=2, batch_size=2, width=4, seed=seed).state_dict() for seed in (1, 2))
+    once_more = train_unet(PAIRS, 2, steps=2, batch_size=2, width=4, seed=1).state_dict()
     assert all(torch.equal(again[name], once_more[name]) for name in again)
     assert not all(torch.equal(again[name], other[name]) for name in again)
 
@@ -65,7 +65,7 @@ def test_its_shape_is_the_paper_s():
 
 
 def test_skip_connections_carry_what_the_bottom_lost():
-    """With nothing coming up from below, fine detail still reaches the answer."""
+    """With nothing coming up from below, fine detail still reaches the output."""
     torch.manual_seed(0)
     unet = UNet(classes=1, width=4).eval()
     for upscale in unet.upsampling:
@@ -84,11 +84,11 @@ def test_skip_connections_carry_what_the_bottom_lost():
     ("pairs", "words"),
     [
         ([], "no pairs"),
-        ([(PAIRS[0][0], PAIRS[0][1].T)], r"pair 0: the picture is \(48, 72\) and its class map \(72, 48\)"),
-        ([PAIRS[0], picture(1, (40, 72))], r"pair 1: the picture is \(40, 72\).* \(48, 72\) \(height, width\)"),
+        ([(PAIRS[0][0], PAIRS[0][1].T)], r"pair 0: the image is \(48, 72\) and its class map \(72, 48\)"),
+        ([PAIRS[0], labelled(1, (40, 72))], r"pair 1: the image is \(40, 72\).* \(48, 72\) \(height, width\)"),
         ([(PAIRS[0][0], PAIRS[0][1] + 1)], r"pair 0: expected classes 0 to 2, got \[1, 2, 3\]"),
     ],
 )
-def test_mistakes_are_told(pairs, words):
+def test_mistakes_are_refused(pairs, words):
     with pytest.raises(ValueError, match=words):
         train_unet(pairs, 2)

@@ -1,25 +1,27 @@
-"""Average the weights of runs that went on from each other: one command.
+"""Average the weights of runs, one of which continued another: one command.
 
 Weights at the end of a run and weights that it began with lie in one valley of the loss, and their mean often does
-better on pictures of other kinds than either (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv
+better on images of other kinds than either (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv
 2109.01903).
 """
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import safetensors.torch
+import torch
 
 from sam_nb.storage import write_bytes
 
 
-def average(shares):
-    """Return the weighted mean of weights, computed in float32, float16.
+def average(shares: Sequence[tuple[dict[str, torch.Tensor], float]]) -> dict[str, torch.Tensor]:
+    """Return the weighted mean of weights, float16, computed in float32.
 
     Parameters
     ----------
-    shares : list of (dict of str to torch.Tensor, float)
+    shares : sequence of (dict of str to torch.Tensor, float)
         Weights of one architecture, and how much each counts; the shares add up to 1.
 
     Raises
@@ -36,12 +38,12 @@ def average(shares):
     return {name: sum(share * weights[name].float() for weights, share in shares).half() for name in first}
 
 
-def _path_and_share(entry):
+def _path_and_share(entry: str) -> tuple[str, float]:
     path, _, share = entry.rpartition("=")
     return path, float(share)
 
 
-def main():
+def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="safetensors to write")

@@ -1,4 +1,4 @@
-"""What `lite` is measured on: sets of cases, each one object to find in one image.
+"""What `lite` is measured on: sets of cases, each one object to segment in one image.
 
 Compositions of held-out objects over held-out backgrounds, from a fixed seed; photographs whose outlines were drawn by
 hand for this project; and annotated photographs of many sources that training never sees (`training.photos`).
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from sam_nb.clicks import innermost
 from sam_nb.ground_truth import outlined_masks
@@ -26,7 +27,7 @@ PART_EVERY = 3  # every third case of a source is a part, where the source has p
 
 @dataclass(frozen=True)
 class Case:
-    """One object to find in one image.
+    """One object to segment in one image.
 
     Attributes
     ----------
@@ -46,14 +47,14 @@ class Case:
     name: str
     kind: str
     source: str
-    ground_truth: np.ndarray
-    box: np.ndarray
+    ground_truth: npt.NDArray[np.bool_]
+    box: npt.NDArray[np.float32]
     negative: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class CaseSet:
-    """Cases that are summed up together.
+    """Cases that are summarised together.
 
     Attributes
     ----------
@@ -64,16 +65,16 @@ class CaseSet:
         How many images.
     by_source : bool
         Whether a measure of the set is the mean over its sources of the mean over each source's cases, so that a
-        source with many objects does not rule; else it is the mean over all cases.
+        source with many objects does not dominate; else it is the mean over all cases.
     """
 
     title: str
-    images: Iterable
+    images: Iterable[tuple[npt.NDArray[np.uint8], list[Case]]]
     count: int
     by_source: bool = False
 
 
-def tight_box(mask: np.ndarray) -> np.ndarray:
+def tight_box(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """Return the tightest box around a mask, HxW bool, as a prompt takes it: 4 float32."""
     return np.array(bounding_box(mask), np.float32)
 
@@ -81,7 +82,7 @@ def tight_box(mask: np.ndarray) -> np.ndarray:
 def compositions(pack: SourcePack, scenes: int, seed: int, per_scene: int = 3) -> CaseSet:
     """Return the set of `scenes` held-out compositions, each with at most `per_scene` cases."""
 
-    def compose() -> Iterator:
+    def compose() -> Iterator[tuple[npt.NDArray[np.uint8], list[Case]]]:
         composer = Composer(pack, IMAGE_SIZE)
         for number in range(scenes):
             rng = np.random.default_rng([seed, number])
@@ -112,7 +113,7 @@ def outlined_photographs(entries: list[dict], folders: dict[str, Path]) -> CaseS
         While its images are gone through: a photograph is missing, or has another size than its outlines.
     """
 
-    def read() -> Iterator:
+    def read() -> Iterator[tuple[npt.NDArray[np.uint8], list[Case]]]:
         for entry in entries:
             path = folders[entry["source"]] / entry["file"]
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
@@ -126,10 +127,10 @@ def outlined_photographs(entries: list[dict], folders: dict[str, Path]) -> CaseS
                 )
             masks = outlined_masks(entry)
             cases = []
-            for thing in entry["objects"]:
-                mask = masks[thing["name"]]
-                name = f"{path.stem}: {thing['name']}"
-                cases.append(Case(name, thing["kind"], entry["source"], mask, tight_box(mask)))
+            for outlined in entry["objects"]:
+                mask = masks[outlined["name"]]
+                name = f"{path.stem}: {outlined['name']}"
+                cases.append(Case(name, outlined["kind"], entry["source"], mask, tight_box(mask)))
             yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB), cases
 
     return CaseSet("photographs", read(), len(entries))
@@ -142,7 +143,7 @@ def held_out_photographs(pack: PhotoPack, max_count: int, seed: int) -> CaseSet:
     ----------
     pack : training.photos.PhotoPack
         Its held-out split.
-    most : int
+    max_count : int
         Cases of a source. See `choose`.
     seed : int
 
@@ -158,7 +159,7 @@ def held_out_photographs(pack: PhotoPack, max_count: int, seed: int) -> CaseSet:
             "split without a target; take the packs that the list was made from"
         )
 
-    def read() -> Iterator:
+    def read() -> Iterator[tuple[npt.NDArray[np.uint8], list[Case]]]:
         for number, names in sorted(chosen.items()):
             image, cases = candidates(pack, number, seed)
             yield image, [case for case in cases if case.name in names]
@@ -166,8 +167,8 @@ def held_out_photographs(pack: PhotoPack, max_count: int, seed: int) -> CaseSet:
     return CaseSet("held-out photographs", read(), len(chosen), by_source=True)
 
 
-def candidates(pack: PhotoPack, number: int, seed: int) -> tuple[np.ndarray, list[Case]]:
-    """Return everything that a prompt may mean in a photograph: whole objects, and connected components of parts.
+def candidates(pack: PhotoPack, number: int, seed: int) -> tuple[npt.NDArray[np.uint8], list[Case]]:
+    """Return all cases that a photograph can give: whole objects, and connected components of parts.
 
     Parameters
     ----------
@@ -187,13 +188,13 @@ def candidates(pack: PhotoPack, number: int, seed: int) -> tuple[np.ndarray, lis
     photograph = pack.photographs[number]
     rng = np.random.default_rng([seed, _hash(photograph.name)])
     cases = []
-    for place, one in enumerate(photograph.objects):
-        whole = region_mask(labels, one["regions"])
+    for place, annotated in enumerate(photograph.objects):
+        whole = region_mask(labels, annotated["regions"])
         if not is_target(whole, MIN_OBJECT):
             continue
         name = f"{photograph.name}: object {place}"
         cases.append(Case(name, "object", photograph.source, whole, tight_box(whole)))
-        for part, regions in enumerate(one["parts"]):
+        for part, regions in enumerate(annotated["parts"]):
             targets = part_targets(region_mask(labels, regions), whole, rng)
             masks = [target.mask for target in targets if target.kind == "part"]
             cases += [
@@ -204,7 +205,7 @@ def candidates(pack: PhotoPack, number: int, seed: int) -> tuple[np.ndarray, lis
 
 
 def choose(pack: PhotoPack, max_count: int, seed: int) -> dict[int, set[str]]:
-    """Choose at most `most` cases of every source, as many photographs as there are before a second one of any.
+    """Choose at most `max_count` cases of every source, from every photograph once before any is taken twice.
 
     About a third of a source's cases are parts, where it has enough of them.
 
@@ -218,9 +219,9 @@ def choose(pack: PhotoPack, max_count: int, seed: int) -> dict[int, set[str]]:
         by_source[photograph.source].append(number)
     chosen = defaultdict(set)
     for numbers in by_source.values():
-        left = {}  # names of the cases that were not taken yet, by photograph and kind
+        left = {}  # names of the cases that are not taken yet, by photograph and kind
         taken = Counter()
-        # Shuffled by a hash of the names, so that a photograph more or less moves no other.
+        # Shuffled by a hash of the names, so that one photograph more changes nothing for the others.
         waiting = sorted(numbers, key=lambda number: _hash(f"{seed} {pack.photographs[number].name}"))
         while waiting and taken.total() < max_count:
             for number in list(waiting):
@@ -239,7 +240,7 @@ def choose(pack: PhotoPack, max_count: int, seed: int) -> dict[int, set[str]]:
     return dict(chosen)
 
 
-def _next_kind(left, taken, max_count):
+def _next_kind(left: dict[str, list[str]], taken: Counter, max_count: int) -> str | None:
     """Return the kind of a source's next case, out of what is left in a photograph, or None where nothing is."""
     parts = left["part"] if taken["part"] < max_count // PART_EVERY else []
     part_is_due = taken["part"] < (taken.total() + 1) // PART_EVERY
@@ -248,5 +249,5 @@ def _next_kind(left, taken, max_count):
     return "object" if left["object"] else None
 
 
-def _hash(text):
+def _hash(text: str) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)

@@ -1,8 +1,8 @@
-"""Tell whether new weights are better than old ones, from the results of `training.evaluate`: one command.
+"""Decide whether new weights are better than old ones, from the results of `training.evaluate`: one command.
 
-Better means: the mean over the sets of `DECISIVE` is higher, and not by chance (the 95 % interval of the difference
-lies above 0), and none of `GUARDED` is lower in any set by more than `MAX_FALL`. A single click is not guarded: nobody
-can tell which of the things under it is meant. The street's prompts are shown and do not count.
+Better means: the mean over the sets of `DECISIVE` is significantly higher (the 95 % interval of the difference lies
+above 0), and none of `GUARDED` is lower in any set by more than `MAX_FALL`. A single click is not guarded: it does not
+say which of the objects under it is meant. The street's prompts are shown and do not count.
 
 The intervals are those of a paired bootstrap (Efron and Tibshirani, "An introduction to the bootstrap", 1993): the
 cases of each set are resampled with replacement, the same ones for old and new weights; where a set's mean is one over
@@ -15,11 +15,12 @@ get the same cases.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from training.measures import mean_over_groups
 
@@ -70,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is said about two weights.
+    """The result of comparing two weights.
 
     Attributes
     ----------
@@ -106,7 +107,7 @@ def read_column(path: Path, name: str) -> dict[str, Column]:
                 f"{path}, {title}: expected a list of cases with their values, got results of an older version; "
                 "evaluate the weights again"
             )
-        # GrabCut is asked for boxes only, the street's clicks for models only: cases without values are left out.
+        # GrabCut takes boxes only, and the street's clicks go to models only: cases without values are skipped.
         cases = [case for case in results["cases"] if name in case["values"]]
         if not cases:
             known = ", ".join(results["measures"])
@@ -121,7 +122,7 @@ def read_column(path: Path, name: str) -> dict[str, Column]:
 
 
 def check_comparable(old: dict[str, Column], new: dict[str, Column]) -> None:
-    """Raise a ValueError unless two columns are about the same sets, and these about the same cases."""
+    """Raise a ValueError unless two columns have the same sets, and these the same cases."""
     cure = "evaluate both with the same options, packs, seed and version of `training`"
     if old.keys() != new.keys():
         raise ValueError(f"sets: expected those of the old weights, {_listed(old)}, got {_listed(new)}; {cure}")
@@ -141,7 +142,7 @@ def check_comparable(old: dict[str, Column], new: dict[str, Column]) -> None:
                 )
 
 
-def _listed(names):
+def _listed(names: Iterable[str]) -> str:
     shown = [repr(name) for name in sorted(names)]
     return ", ".join(shown[:4] + ["..."] * (len(shown) > 4)) or "none"
 
@@ -152,7 +153,7 @@ def compare(old: dict[str, Column], new: dict[str, Column], resamples: int = 10_
     Raises
     ------
     ValueError
-        They are about different sets or cases, or no set has the measures that decide.
+        They have different sets or cases, or no set has the measures that decide.
     """
     check_comparable(old, new)
     rng = np.random.default_rng(seed)
@@ -188,10 +189,10 @@ def compare(old: dict[str, Column], new: dict[str, Column], resamples: int = 10_
 class _Pair:
     """A set's values by old and new weights, case by case."""
 
-    def __init__(self, old, new):
+    def __init__(self, old: Column, new: Column) -> None:
         self.old, self.new = old, new
 
-    def of(self, measures):
+    def of(self, measures: Sequence[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[str]]:
         """Return NxM arrays of the cases that have all M measures by both, old and new, and N names of their groups."""
         names = [
             name
@@ -204,8 +205,8 @@ class _Pair:
         )
         return before, after, [self.old.sources[name] if self.old.by_source else "" for name in names]
 
-    def prompt_rows(self, title):
-        """List a row for each case of a set that is nothing but a few prompts: one of a kind, so without interval."""
+    def prompt_rows(self, title: str) -> list[Row]:
+        """List a row for each case of a set of single prompts, which have no interval."""
         return [
             Row(title, f"{name}, {measure}", value, self.new.values[name][measure])
             for name, values in self.old.values.items()
@@ -214,11 +215,13 @@ class _Pair:
         ]
 
 
-def _means(before, after, groups):
+def _means(before: Sequence[float], after: Sequence[float], groups: Sequence[str]) -> tuple[float, float]:
     return mean_over_groups(before, groups), mean_over_groups(after, groups)
 
 
-def bootstrap(differences: np.ndarray, groups: Sequence[str], resamples: int, rng: np.random.Generator) -> np.ndarray:
+def bootstrap(
+    differences: npt.NDArray[np.float64], groups: Sequence[str], resamples: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
     """Return the means that other draws of the same cases would have had.
 
     Parameters
@@ -243,18 +246,18 @@ def bootstrap(differences: np.ndarray, groups: Sequence[str], resamples: int, rn
     return np.mean(means, axis=0)
 
 
-def _interval(draws):
+def _interval(draws: npt.NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
-def _objections(rows, overall):
+def _objections(rows: list[Row], overall: Row) -> list[str]:
     """List what speaks against the new weights."""
     objections = []
     if overall.difference <= 0:
         objections.append(f"the mean over the sets is not higher ({overall.difference:+.3f})")
     elif overall.interval[0] <= 0:
-        objections.append(f"the mean over the sets may be higher by chance ({_shown_interval(overall)})")
+        objections.append(f"the mean over the sets is not significantly higher ({_shown_interval(overall)})")
     for row in rows:
         # Rounded, because 0.88 - 0.90 is a little below -0.02.
         if row.interval and row.measure in GUARDED and round(row.difference, 9) < -MAX_FALL:
@@ -272,11 +275,11 @@ def table(comparison: Comparison, old: str, new: str) -> str:
     return "\n".join([*lines, "", f"{new} against {old}: {verdict}."])
 
 
-def _shown_interval(row):
+def _shown_interval(row: Row) -> str:
     return "" if row.interval is None else f"{row.interval[0]:+.3f} to {row.interval[1]:+.3f}"
 
 
-def main():
+def main() -> None:
     """Compare weights: the command `python -m training.compare`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old", help="results of the old weights, as path/to/results.json:column")

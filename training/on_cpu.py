@@ -1,11 +1,14 @@
 """The same network, its layers computed as they train fastest on a CPU.
 
-PyTorch's own ways are made for other shapes: a 1x1 convolution of channels-last images is a matrix product, in
+PyTorch's own kernels are made for other shapes: a 1x1 convolution of channels-last images is a matrix product, in
 bfloat16 three times as fast as its convolution in float32; BatchNorm with fixed statistics belongs into the weights
 of the convolution before it; and of a depthwise convolution's backward pass the images' part is another convolution.
 """
 
+from __future__ import annotations
+
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +16,12 @@ from torch import nn
 
 from sam_nb.model.efficientnet import InvertedBlock, SeparableBlock
 
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
 
-def speed_up_training(model):
-    """Have a `lite` computed that way, in place; parameters and state dict stay as they are."""
+
+def speed_up_training(model: Sam) -> None:
+    """Make `lite` compute that way, in place; parameters and state dict stay as they are."""
     for module in model.modules():
         if isinstance(module, InvertedBlock):
             module.forward = partial(_inverted, module)
@@ -28,20 +34,20 @@ def speed_up_training(model):
             if layer.kernel_size == (1, 1):
                 layer.forward = partial(_product, layer)
             elif layer.groups > 1:
-                layer.forward = partial(_spread, layer)
+                layer.forward = partial(_depthwise, layer)
 
 
-def _product(layer, x):
+def _product(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     """Return a 1x1 convolution of BxCxHxW."""
     return F.linear(x.permute(0, 2, 3, 1), layer.weight[..., 0, 0], layer.bias).permute(0, 3, 1, 2)
 
 
-def _spread(layer, x):
+def _depthwise(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     """Return a depthwise convolution of BxCxHxW of the same size."""
     return Depthwise.apply(x, layer.weight.contiguous(), layer.bias)
 
 
-def _inverted(block, x):
+def _inverted(block: InvertedBlock, x: torch.Tensor) -> torch.Tensor:
     """Return `InvertedBlock.forward`."""
     inner = F.relu6(_with_norm(block.conv_pw, block.bn1, x), inplace=True)
     inner = F.relu6(_with_norm(block.conv_dw, block.bn2, inner), inplace=True)
@@ -49,16 +55,16 @@ def _inverted(block, x):
     return x + made if block.adds else made
 
 
-def _separable(block, x):
+def _separable(block: SeparableBlock, x: torch.Tensor) -> torch.Tensor:
     """Return `SeparableBlock.forward`."""
     inner = F.relu6(_with_norm(block.conv_dw, block.bn1, x), inplace=True)
     return _with_norm(block.conv_pw, block.bn2, inner)
 
 
-def _with_norm(layer, norm, x):
+def _with_norm(layer: nn.Conv2d, norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
     """Return a convolution and the BatchNorm after it, which keeps its statistics, as one convolution."""
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    # Depthwise weights that call themselves channels-last are taken for another kind by oneDNN, and slowly.
+    # For depthwise weights that claim to be channels-last, oneDNN picks a slow kernel.
     weight, bias = layer.weight.contiguous() * scale[:, None, None, None], norm.bias - norm.running_mean * scale
     if layer.kernel_size == (1, 1):
         return F.linear(x.permute(0, 2, 3, 1), weight[..., 0, 0], bias).permute(0, 3, 1, 2)
@@ -69,20 +75,20 @@ def _with_norm(layer, norm, x):
 
 
 class Depthwise(torch.autograd.Function):
-    """A depthwise convolution of stride 1 and odd kernel, in bfloat16; its gradients in ways that oneDNN is fast at.
+    """A depthwise convolution of stride 1 and odd kernel, in bfloat16; its gradients in forms that oneDNN is fast at.
 
-    The images' gradient is the convolution with the weights turned round.
+    The images' gradient is the convolution with the flipped weights.
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias):
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """Return BxCxHxW bfloat16 from BxCxHxW, Cx1xKxK and C."""
         x = x.to(torch.bfloat16, memory_format=torch.channels_last)
         ctx.save_for_backward(x, weight)
         return _convolve(x, weight, bias)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return the gradients of images, weights and bias."""
         x, weight = ctx.saved_tensors
         gradient = gradient.to(torch.bfloat16, memory_format=torch.channels_last)
@@ -96,16 +102,16 @@ class Depthwise(torch.autograd.Function):
         return of_x, of_weight, of_bias
 
 
-def _convolve(x, weight, bias):
+def _convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     bias = None if bias is None else bias.to(x.dtype)
     with torch.autocast("cpu", enabled=False):
         return F.conv2d(x, weight.to(x.dtype), bias, padding=weight.shape[-1] // 2, groups=len(weight))
 
 
-def _weights_gradient(x, gradient, side):
+def _weights_gradient(x: torch.Tensor, gradient: torch.Tensor, side: int) -> torch.Tensor:
     """Return the gradient of the weights of a depthwise convolution, Cx1xKxK float32.
 
-    In pieces of 3 x 3, for which oneDNN has a kernel of its own, up to ten times as fast as the one for all others.
+    In blocks of 3 x 3, for which oneDNN has a kernel of its own, up to ten times as fast as the one for all others.
 
     Parameters
     ----------
@@ -118,15 +124,15 @@ def _weights_gradient(x, gradient, side):
     margin = side // 2
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, margin, margin, margin, margin))
     found = torch.empty(channels, 1, side, side)
-    piece = x.new_empty(channels, 1, 3, 3)
+    block = x.new_empty(channels, 1, 3, 3)
     starts = sorted({min(start, side - 3) for start in range(0, side, 3)})
     for top in starts:
         for left in starts:
             shifted = padded[:, top : top + height + 2, left : left + width + 2].permute(0, 3, 1, 2)
-            _, of_piece, _ = torch.ops.aten.convolution_backward(
+            _, of_block, _ = torch.ops.aten.convolution_backward(
                 gradient,
                 shifted.contiguous(memory_format=torch.channels_last),
-                piece,
+                block,
                 bias_sizes=None,
                 stride=[1, 1],
                 padding=[0, 0],
@@ -136,5 +142,5 @@ def _weights_gradient(x, gradient, side):
                 groups=channels,
                 output_mask=[False, True, False],
             )
-            found[:, :, top : top + 3, left : left + 3] = of_piece
+            found[:, :, top : top + 3, left : left + 3] = of_block
     return found

@@ -14,34 +14,40 @@ import json
 import re
 import zipfile
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from sam_nb.masks import bounding_box
-from training.scenes import MIN_OBJECT, MIN_PART, Scene, Target, degrade, is_target, recolour
+from training.scenes import MIN_OBJECT, MIN_PART, Composer, Scene, Target, degrade, is_target, recolour
+
+Labels: TypeAlias = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Look: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]
 
 HELD_OUT = Path(__file__).parent / "held_out.txt"
 HELD_OUT_SHARE = 0.10
 
-# What each photograph of these shows was taken by another person at another place: only near-duplicates go together.
+# Each photograph of these was taken by another person at another place: only near-duplicates go together.
 # Of all other sources, neighbours by name were taken one after the other.
 UNRELATED = {"ccp", "coco", "openimages"}
 RUN = 4  # photographs taken one after the other that stay together
 
 # How often a photograph is drawn from these; the others share the rest by the square root of their numbers, so that a
-# source that repeats itself (pipes, book spines) does not rule.
+# source that repeats itself (pipes, book spines) does not dominate.
 SHARES = {"ccp": 0.18, "coco": 0.26, "openimages": 0.18, "facade": 0.16}
 
 AROUND_ONE = 0.35  # share of scenes that are cut out around one object
-SEEN = 0.3  # share of an object that a scene has to show to ask for it
-OBJECTS, PARTS = 8, 5  # looked at in a scene, and in each of its objects: of sixty book spines a few will do
-PASTED = 0.3  # share of the photographs onto which things are pasted
-APART = 5  # pixels between objects that touch each other
+MIN_VISIBLE = 0.3  # share of an object that lies in a scene, for it to be a target
+MAX_OBJECTS, MAX_PARTS = 8, 5  # of a scene, and of each of its objects: of sixty book spines a few will do
+PASTED = 0.3  # share of the photographs onto which objects are pasted
+MAX_GAP = 5  # pixels between objects that count as touching
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,10 @@ class Photograph:
     """
 
     name: str
-    objects: list
+    objects: list[dict]
 
     @property
-    def source(self):
+    def source(self) -> str:
         """The name of the data set."""
         return self.name.split("/")[0]
 
@@ -74,9 +80,11 @@ class PhotoPack:
     split : {"train", "held_out"}
     """
 
-    def __init__(self, paths, split):
+    def __init__(self, paths: Sequence[Path], split: str) -> None:
         held_out = set(HELD_OUT.read_text().split())
-        self.photographs, self._content, self._decoded = [], [], []
+        self.photographs: list[Photograph] = []
+        self._content: list[tuple[bytes, bytes]] = []
+        self._decoded: list[tuple[npt.NDArray[np.uint8], Labels]] = []
         for path in paths:
             with zipfile.ZipFile(path) as pack:
                 suffix = _suffix(pack)
@@ -86,12 +94,12 @@ class PhotoPack:
                         self.photographs.append(Photograph(name, entry["objects"]))
                         self._content.append((pack.read(name + suffix), pack.read(name + ".png")))
 
-    def decode_all(self, threads):
+    def decode_all(self, threads: int) -> None:
         """Keep everything decoded in memory from now on, about 1 MB a photograph, which forked workers share."""
         with ThreadPoolExecutor(threads) as pool:
             self._decoded = list(pool.map(self.read, range(len(self.photographs))))
 
-    def read(self, number):
+    def read(self, number: int) -> tuple[npt.NDArray[np.uint8], Labels]:
         """Return a photograph by its place in `photographs`: image HxWx3 uint8 RGB, labels HxW uint8 or uint16."""
         if self._decoded:
             return self._decoded[number]
@@ -100,13 +108,13 @@ class PhotoPack:
         return image, cv2.imdecode(labels, cv2.IMREAD_UNCHANGED)
 
 
-def _suffix(pack):
+def _suffix(pack: zipfile.ZipFile) -> str:
     """Return the suffix of a pack's images, which is not that of its labels."""
     return ({Path(name).suffix for name in pack.namelist()} - {".json", ".png"}).pop()
 
 
 class PhotoComposer:
-    """Draws scenes from photographs: crops of any size, turned over, recoloured and degraded.
+    """Draws scenes from photographs: crops of any size, flipped, rotated, recoloured and degraded.
 
     Parameters
     ----------
@@ -115,7 +123,7 @@ class PhotoComposer:
         Length of the images' long side, pixels.
     """
 
-    def __init__(self, pack, side):
+    def __init__(self, pack: PhotoPack, side: int) -> None:
         self.pack = pack
         self.side = side
         self._by_source = defaultdict(list)
@@ -127,18 +135,18 @@ class PhotoComposer:
         shares |= {name: rest * weight for name, weight in weights.items()}
         self._names = sorted(shares)
         total = sum(shares.values())
-        self._chances = [shares[name] / total for name in self._names]
+        self._probabilities = [shares[name] / total for name in self._names]
 
-    def compose(self, rng):
-        """Return a `Scene` with at least one target; `rng` is the only source of chance."""
+    def compose(self, rng: np.random.Generator) -> Scene:
+        """Return a `Scene` with at least one target; `rng` is the only source of randomness."""
         while True:
-            numbers = self._by_source[self._names[rng.choice(len(self._names), p=self._chances)]]
+            numbers = self._by_source[self._names[rng.choice(len(self._names), p=self._probabilities)]]
             number = numbers[rng.integers(len(numbers))]
             scene = self._scene(number, rng)
             if scene is not None and scene.targets:
                 return scene
 
-    def _scene(self, number, rng):
+    def _scene(self, number: int, rng: np.random.Generator) -> Scene | None:
         image, labels = self.pack.read(number)
         objects = self.pack.photographs[number].objects
         window = _window(labels, objects, rng)
@@ -147,7 +155,7 @@ class PhotoComposer:
         areas = np.bincount(labels.ravel())  # of whole regions, in pixels of the photograph
         image, labels = image[window], labels[window]
         height, width = labels.shape
-        # Mostly the scene fills the network's input, and now and then it is smaller, as a small photograph would be.
+        # Mostly the scene fills the network's input; sometimes it is smaller, as a small photograph would be.
         scale = self.side / max(height, width) * (1 if rng.random() < 0.9 else rng.uniform(0.6, 1))
         stretched = width * scale * np.exp(rng.normal(0, 0.05))
         size = tuple(max(32, min(self.side, round(length))) for length in (stretched, height * scale))
@@ -168,8 +176,8 @@ class PhotoComposer:
         return Scene(image, _targets(labels, objects, areas, rng))
 
 
-def _window(labels, objects, rng):
-    """Return what to cut out of a photograph, two slices, or None where there is nothing to see."""
+def _window(labels: Labels, objects: list[dict], rng: np.random.Generator) -> tuple[slice, slice] | None:
+    """Return the crop of a photograph, two slices, or None where it would be too small."""
     height, width = labels.shape
     if rng.random() < AROUND_ONE:
         mask = region_mask(labels, objects[rng.integers(len(objects))]["regions"])
@@ -189,30 +197,32 @@ def _window(labels, objects, rng):
     return slice(top, bottom), slice(left, right)
 
 
-def region_mask(labels, regions):
+def region_mask(labels: Labels, regions: list[int]) -> npt.NDArray[np.bool_]:
     """Return where labels, HxW, have one of these numbers, HxW bool."""
     table = np.zeros(np.iinfo(labels.dtype).max + 1, bool)
     table[regions] = True
     return table[labels]
 
 
-def _targets(labels, objects, areas, rng):
-    """List what a prompt may mean: objects, their parts, what is left of them without a part, two that touch."""
+def _targets(
+    labels: Labels, objects: list[dict], areas: npt.NDArray[np.float64], rng: np.random.Generator
+) -> list[Target]:
+    """List what a prompt may mean: objects, their parts, an object without a part, two objects that touch."""
     targets, wholes = [], []
-    for one in (objects[number] for number in rng.permutation(len(objects))[:OBJECTS]):
-        whole = region_mask(labels, one["regions"])
-        known = [number for number in one["regions"] if number < len(areas)]
-        if np.count_nonzero(whole) < SEEN * areas[known].sum() or not is_target(whole, MIN_OBJECT):
+    for annotated in (objects[number] for number in rng.permutation(len(objects))[:MAX_OBJECTS]):
+        whole = region_mask(labels, annotated["regions"])
+        known = [number for number in annotated["regions"] if number < len(areas)]
+        if np.count_nonzero(whole) < MIN_VISIBLE * areas[known].sum() or not is_target(whole, MIN_OBJECT):
             continue
         targets.append(Target("object", whole, whole))
         wholes.append(whole)
-        for regions in (one["parts"][number] for number in rng.permutation(len(one["parts"]))[:PARTS]):
+        for regions in (annotated["parts"][number] for number in rng.permutation(len(annotated["parts"]))[:MAX_PARTS]):
             targets += part_targets(region_mask(labels, regions), whole, rng)
     return targets + _group_targets(wholes)
 
 
-def part_targets(part, whole, rng):
-    """List the connected components of a part that a prompt may mean, and what is left without each."""
+def part_targets(part: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_], rng: np.random.Generator) -> list[Target]:
+    """List the connected components of a part that a prompt may mean, and the whole without each of them."""
     targets = []
     area, of_whole = np.count_nonzero(part), np.count_nonzero(whole)
     if area < MIN_PART:
@@ -224,22 +234,22 @@ def part_targets(part, whole, rng):
         size = stats[number, cv2.CC_STAT_AREA]
         if size < MIN_PART or size > 0.9 * of_whole:
             continue
-        piece = np.zeros_like(part)
-        piece[window] = components == number
-        # A sleeve of two: which of them belongs to the other is known to the annotator alone.
-        if (count > 2 and size < 0.85 * area and rng.random() < 0.5) or not is_target(piece, MIN_PART):
+        component = np.zeros_like(part)
+        component[window] = components == number
+        # One sleeve of two: only the annotator knows that they belong together.
+        if (count > 2 and size < 0.85 * area and rng.random() < 0.5) or not is_target(component, MIN_PART):
             continue
-        targets.append(Target("part", piece, piece))
-        rest = whole & ~piece
+        targets.append(Target("part", component, component))
+        rest = whole & ~component
         if size > 0.05 * of_whole and is_target(rest, MIN_OBJECT):
-            targets.append(Target("rest", rest, whole, piece))
+            targets.append(Target("rest", rest, whole, component))
     return targets
 
 
-def _group_targets(wholes):
+def _group_targets(wholes: list[npt.NDArray[np.bool_]]) -> list[Target]:
     """List pairs of objects that touch each other, at most three."""
     groups = []
-    near = np.ones((APART, APART), np.uint8)
+    near = np.ones((MAX_GAP, MAX_GAP), np.uint8)
     for number, mask in enumerate(wholes[:4]):
         grown = cv2.dilate(mask.astype(np.uint8), near) > 0
         for other in wholes[number + 1 : 4]:
@@ -251,8 +261,8 @@ def _group_targets(wholes):
 class Mixed:
     """Scenes of photographs with one probability, composed ones with the other: as `training.scenes.Composer`.
 
-    Onto some photographs things are pasted. Hardly any of them has its small parts annotated (an eye, a logo, a label),
-    so without these a network learns that a click on something small means what it lies on.
+    Onto some photographs objects are pasted. Hardly any photograph has its small parts annotated (an eye, a logo, a
+    label), so without these a network learns that a click on a small object means what it lies on.
 
     Parameters
     ----------
@@ -262,11 +272,11 @@ class Mixed:
         Of the photographs.
     """
 
-    def __init__(self, photographs, composed, share):
+    def __init__(self, photographs: PhotoComposer, composed: Composer, share: float) -> None:
         self.photographs, self.composed, self.share = photographs, composed, share
 
-    def compose(self, rng):
-        """Return a `Scene` with at least one target; `rng` is the only source of chance."""
+    def compose(self, rng: np.random.Generator) -> Scene:
+        """Return a `Scene` with at least one target; `rng` is the only source of randomness."""
         while True:
             if rng.random() >= self.share:
                 return self.composed.compose(rng)
@@ -277,10 +287,10 @@ class Mixed:
                 return scene
 
 
-def split(paths):
+def split(paths: Sequence[Path]) -> list[str]:
     """Return the names of the photographs to hold out: about a tenth of every source, whole scenes at a time.
 
-    A scene is what was taken at one place, or looks alike: photographs of one run of neighbours by name, pieces of one
+    A scene is what was taken at one place, or looks alike: photographs of one run of neighbours by name, crops of one
     photograph, and near-duplicates wherever they are. A source that is one scene (`tools`) is trained on whole.
     """
     looks = defaultdict(dict)
@@ -304,7 +314,7 @@ def split(paths):
     return sorted(held_out)
 
 
-def _look(image):
+def _look(image: npt.NDArray[np.uint8]) -> Look:
     """Return what near-duplicates have in common: a small grey image and a histogram of colours, each of length 1."""
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (16, 16), interpolation=cv2.INTER_AREA).ravel()
     grey = grey - grey.mean()
@@ -312,7 +322,7 @@ def _look(image):
     return grey / (np.linalg.norm(grey) + 1e-6), colours / np.linalg.norm(colours)
 
 
-def _scenes(source, looks):
+def _scenes(source: str, looks: dict[str, Look]) -> list[list[str]]:
     """Group the photographs of a source, a dict of name to `_look`: a list of lists of names."""
     names = sorted(looks)
     grey, colours = (np.array([looks[name][part] for name in names]) for part in (0, 1))
@@ -333,15 +343,15 @@ def _scenes(source, looks):
     return [[names[number] for number in np.nonzero(group == each)[0]] for each in np.unique(group)]
 
 
-def shrink(paths, target, side, quality):
-    """Write the photographs that are trained on into one smaller pack, to be carried to another machine as one file.
+def shrink(paths: Sequence[Path], target: Path, side: int, quality: int) -> None:
+    """Write the training photographs into one smaller pack, to be copied to another machine as one file.
 
     Parameters
     ----------
     paths : sequence of pathlib.Path
     target : pathlib.Path
     side : int
-        Long side that is kept, pixels.
+        Long side at most, pixels.
     quality : int
         Of the WebP images, 1 to 100.
     """
@@ -361,12 +371,12 @@ def shrink(paths, target, side, quality):
         out.writestr("manifest.json", json.dumps(manifest))
 
 
-def main():
+def main() -> None:
     """Split or shrink packs: the command `python -m training.photos`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("split", help="choose what is held out, and write held_out.txt")
-    small = commands.add_parser("shrink", help="write what is trained on into one smaller pack")
+    small = commands.add_parser("shrink", help="write the training photographs into one smaller pack")
     small.add_argument("--out", type=Path, required=True)
     small.add_argument("--side", type=int, default=512)
     small.add_argument("--quality", type=int, default=50)

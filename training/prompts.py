@@ -1,4 +1,4 @@
-"""Prompts as a user gives them: points inside the thing, boxes drawn by a shaky hand, clicks that correct a mask.
+"""Prompts as a user gives them: points inside the object, boxes drawn by a shaky hand, clicks that correct a mask.
 
 Coordinates are pixels (x, y) of the mask they are drawn from; a point is a pixel's index, as a click event reports it.
 """
@@ -6,8 +6,10 @@ Coordinates are pixels (x, y) of the mask they are drawn from; a point is a pixe
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sam_nb.clicks import innermost, largest_error, noisy_box, random_click
+from training.scenes import Target
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,19 @@ class FirstPrompt:
         (x0, y0, x1, y1).
     """
 
-    points: np.ndarray
-    labels: np.ndarray
-    box: np.ndarray | None
+    points: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.float32]
+    box: npt.NDArray[np.float32] | None
 
 
-def click(region, rng, centre=False):
+def click(region: npt.NDArray[np.bool_], rng: np.random.Generator | None, centre: bool = False) -> tuple[float, float]:
     """Return a point (x, y) of a region.
 
     Parameters
     ----------
     region : HxW numpy.ndarray of bool
         Not empty.
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator, or None
         Unused if `centre`.
     centre : bool
         The pixel farthest from the border, as `sam_nb.clicks` has it; else anywhere, with a preference for the inside.
@@ -46,11 +48,11 @@ def click(region, rng, centre=False):
     return random_click(region, rng)
 
 
-def first_prompt(target, rng):
+def first_prompt(target: Target, rng: np.random.Generator) -> FirstPrompt:
     """Draw a first prompt for a target.
 
-    Most are a single point or a plain box, the usual ones. A target with something excluded gets a negative point
-    there: without it nobody could tell what is meant.
+    Most are a single point or a plain box, the usual ones. A target with an excluded region gets a negative point
+    there: without it the prompt would mean the whole.
 
     Parameters
     ----------
@@ -78,7 +80,12 @@ def first_prompt(target, rng):
     return FirstPrompt(np.array(points, np.float32).reshape(-1, 2), np.array(labels, np.float32), box)
 
 
-def next_click(mask, ground_truth, rng, centre):
+def next_click(
+    mask: npt.NDArray[np.bool_],
+    ground_truth: npt.NDArray[np.bool_],
+    rng: np.random.Generator | None,
+    centre: bool,
+) -> tuple[tuple[float, float], int] | None:
     """Return the click that corrects a mask, as `sam_nb.clicks.next_click`, but not always at the centre.
 
     Parameters

@@ -1,7 +1,7 @@
 """Render cut-outs from furniture, vehicles and figures of Sweet Home 3D's libraries (Debian `sweethome3d-furniture`).
 
-A model knows what no photograph tells: which pixels are it, to the border, and which of them are its tyres, its glass,
-its cushion. Its colours are as unlike each other as those of real things, so that a network cannot find it by colour
+A 3D model gives what no photograph does: exactly which pixels it covers, and which of them are its tyres, its glass,
+its cushion. Its colours are as unlike each other as those of real objects, so that a network cannot find it by colour
 alone. `training.sources` packs what this command writes: `<library>/<model>/<view>.png` with an alpha channel, and
 `<view>.parts.png` beside it, 0 where there is no part and 1, 2, ... inside each.
 
@@ -14,10 +14,12 @@ import hashlib
 import re
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import vtkmodules.vtkIOImage  # registers the readers of textures
 import vtkmodules.vtkRenderingOpenGL2  # noqa: F401  registers the renderer
 from tqdm import tqdm
@@ -29,14 +31,14 @@ from sam_nb.masks import bounding_box
 from training.sources import CUTOUT_SIDE, material_parts
 
 WINDOW = 3 * CUTOUT_SIDE  # pixels of a drawing's side; it is reduced, so that borders have alpha
-VIEWS = {"Vehicles": 14, "Characters": 8}  # of what moves and is seen everywhere; three of all else
-FEWEST_VIEWS = 3
-# Flat or set into walls: what one sees of them is a rectangle.
-LEFT_OUT = {"Doors and windows", "Staircases"}
+VIEWS = {"Vehicles": 14, "Characters": 8}  # by category; what is common in photographs gets more
+MIN_VIEWS = 3  # of all other categories
+# Flat or set into walls: they look like rectangles.
+SKIPPED = {"Doors and windows", "Staircases"}
 
 
-def catalogue(library):
-    """Yield (category, path of the .obj in the library) of every model that stands as it should.
+def catalogue(library: zipfile.ZipFile) -> Iterator[tuple[str, PurePosixPath]]:
+    """Yield (category, path of the .obj in the library) of every model that needs no rotation.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def catalogue(library):
 
 
 class Studio:
-    """A window without a screen, in which one model stands at a time.
+    """An off-screen window with one model.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ class Studio:
         An .obj file, its .mtl and textures beside it.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.renderer = vtkRenderer()
         self.window = vtkRenderWindow()
         self.window.SetOffScreenRendering(1)
@@ -76,12 +78,12 @@ class Studio:
         self.actors = list(self.renderer.GetActors())
         self.renderer.RemoveAllLights()
 
-    def close(self):
-        """Give the window's memory back."""
+    def close(self) -> None:
+        """Free the window's memory."""
         self.window.Finalize()
 
-    def view(self, rng):
-        """Return a random view, hxwx4 uint8 BGRA, and its parts, hxw uint8; None where too little is seen."""
+    def view(self, rng: np.random.Generator) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None:
+        """Return a random view, hxwx4 uint8 BGRA, and its parts, hxw uint8; None where too little is visible."""
         self._aim(rng)
         self._light(rng)
         self._paint(rng)
@@ -94,16 +96,16 @@ class Studio:
         scale = min(0.5, CUTOUT_SIDE / max(owner.shape))
         rows, columns = (max(1, round(length * scale)) for length in owner.shape)
         alpha = (owner > 0).astype(np.uint8) * 255
-        # Where nothing is drawn the nearest colour goes on, so that no backdrop bleeds into the border.
+        # The nearest colour fills what is transparent, so that no backdrop bleeds into the border.
         spread = cv2.inpaint(colour, _rim(alpha), 3, cv2.INPAINT_TELEA)
-        picture = np.dstack([spread, alpha])
-        small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+        image = np.dstack([spread, alpha])
+        small = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
         labels = cv2.resize(owner, (columns, rows), interpolation=cv2.INTER_NEAREST)
         left, top, right, bottom = bounding_box(small[..., 3] > 20)  # as training.sources trims
         inside = (slice(top, bottom), slice(left, right))
         return small[inside], material_parts(np.where(small[inside][..., 3] > 127, labels[inside], 0))
 
-    def _aim(self, rng):
+    def _aim(self, rng: np.random.Generator) -> None:
         """Put the camera anywhere around the model, mostly at the height of a person's eyes."""
         bounds = np.array(self.renderer.ComputeVisiblePropBounds()).reshape(3, 2)
         centre, radius = bounds.mean(1), np.linalg.norm(np.diff(bounds)) / 2
@@ -118,8 +120,8 @@ class Studio:
         camera.SetViewUp(0, 1, 0)
         self.renderer.ResetCameraClippingRange()
 
-    def _light(self, rng):
-        """Set one lamp that throws shade, and two weaker ones that fill it."""
+    def _light(self, rng: np.random.Generator) -> None:
+        """Set a key light and two weaker fill lights."""
         self.renderer.RemoveAllLights()
         for strength in (rng.uniform(0.6, 1.1), rng.uniform(0.1, 0.5), rng.uniform(0.1, 0.4)):
             lamp = vtkLight()
@@ -130,8 +132,8 @@ class Studio:
             lamp.SetIntensity(strength)
             self.renderer.AddLight(lamp)
 
-    def _paint(self, rng):
-        """Give plain materials another colour now and then: a car of any colour is a car."""
+    def _paint(self, rng: np.random.Generator) -> None:
+        """Give some plain materials another colour: a car of any colour is a car."""
         for actor in self.actors:
             surface = actor.GetProperty()
             surface.SetLighting(True)
@@ -142,7 +144,7 @@ class Studio:
                 surface.SetDiffuseColor(*tint)
                 surface.SetAmbientColor(*tint)
 
-    def _draw(self, backdrop):
+    def _draw(self, backdrop: tuple[float, float, float]) -> npt.NDArray[np.uint8]:
         """Return the window's pixels, HxWx3 uint8 BGR."""
         self.renderer.SetBackground(*backdrop)
         self.window.Render()
@@ -155,8 +157,8 @@ class Studio:
         pixels = vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars()).reshape(rows, columns, 3)
         return np.ascontiguousarray(pixels[::-1, :, ::-1])
 
-    def _owners(self):
-        """Return the number of the material seen at each pixel, HxW uint8, 0 for none."""
+    def _owners(self) -> npt.NDArray[np.uint8]:
+        """Return the number of the material visible at each pixel, HxW uint8, 0 for none."""
         kept = []
         for number, actor in enumerate(self.actors[:255], start=1):
             surface, texture = actor.GetProperty(), actor.GetTexture()
@@ -178,22 +180,22 @@ class Studio:
         return owner
 
 
-def _rim(alpha):
+def _rim(alpha: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return the few pixels around what is opaque, HxW uint8, where colours are made up."""
     return cv2.dilate(alpha, np.ones((7, 7), np.uint8)) & ~alpha
 
 
-def render_library(path, out):
-    """Render every model of a library into `out/<model>/`; a model whose folder is there already is left alone."""
+def render_library(path: Path, out: Path) -> None:
+    """Render every model of a library into `out/<model>/`; a model whose folder exists is skipped."""
     with zipfile.ZipFile(path) as library, tempfile.TemporaryDirectory() as unpacked:
         library.extractall(unpacked)
         for category, name in tqdm(list(catalogue(library)), desc=path.stem):
             folder = out / name.stem
-            if category in LEFT_OUT or folder.exists():
+            if category in SKIPPED or folder.exists():
                 continue
             rng = np.random.default_rng(list(hashlib.sha256(str(name).encode()).digest()[:8]))
             studio = Studio(Path(unpacked, name))
-            views = [studio.view(rng) for _ in range(VIEWS.get(category, FEWEST_VIEWS))]
+            views = [studio.view(rng) for _ in range(VIEWS.get(category, MIN_VIEWS))]
             studio.close()
             folder.mkdir(parents=True)
             for number, view in enumerate(views):
@@ -202,7 +204,7 @@ def render_library(path, out):
                     cv2.imwrite(str(folder / f"{number}.parts.png"), view[1])
 
 
-def main():
+def main() -> None:
     """Render every library: the command `python -m training.renders`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--libraries", type=Path, default=Path("/usr/share/sweethome3d/furniture"))

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
-from training.photos import PhotoPack, region_mask
+from training.photos import Labels, PhotoPack, region_mask
 
 WIDTH = 1900  # of the sheet, pixels
 HEIGHT = 124  # of a thumbnail
@@ -16,11 +17,13 @@ GAP = 4
 HEAD = 20  # above a row of thumbnails, for the names of sources
 MAX_BYTES = 1_500_000
 
-# RGB, told apart on photographs and from each other; objects take them in turn.
+# RGB, distinct on photographs and from each other; objects take them in turn.
 COLOURS = [(255, 60, 60), (60, 220, 60), (90, 150, 255), (255, 220, 0), (255, 80, 255), (0, 230, 230), (255, 150, 40)]
 
 
-def thumbnail(image: np.ndarray, labels: np.ndarray, objects: list[dict], height: int = HEIGHT) -> np.ndarray:
+def thumbnail(
+    image: npt.NDArray[np.uint8], labels: Labels, objects: list[dict], height: int = HEIGHT
+) -> npt.NDArray[np.uint8]:
     """Return a photograph with the outlines of its objects.
 
     Parameters
@@ -41,14 +44,14 @@ def thumbnail(image: np.ndarray, labels: np.ndarray, objects: list[dict], height
     double = (2 * size[0], 2 * size[1])
     drawn = cv2.resize(image, double, interpolation=cv2.INTER_AREA)
     labels = cv2.resize(labels, double, interpolation=cv2.INTER_NEAREST)
-    for number, one in enumerate(objects):
-        mask = region_mask(labels, one["regions"]).astype(np.uint8)
+    for number, annotated in enumerate(objects):
+        mask = region_mask(labels, annotated["regions"]).astype(np.uint8)
         contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(drawn, contours, -1, COLOURS[number % len(COLOURS)], 2)
     return cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)
 
 
-def sheet(pack: PhotoPack) -> np.ndarray:
+def sheet(pack: PhotoPack) -> npt.NDArray[np.uint8]:
     """Return all photographs of a pack as thumbnails, source after source, HxWx3 uint8.
 
     The name of a source is above its first thumbnail and at the beginning of each further row; neighbouring sources
@@ -74,12 +77,12 @@ def sheet(pack: PhotoPack) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _text_width(text):
+def _text_width(text: str) -> int:
     return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0] + 6
 
 
-def encode_jpeg(image: np.ndarray, max_bytes: int = MAX_BYTES) -> bytes:
-    """Return an image, HxWx3 uint8 RGB, as a JPEG of the highest quality that `most` bytes hold.
+def encode_jpeg(image: npt.NDArray[np.uint8], max_bytes: int = MAX_BYTES) -> bytes:
+    """Return an image, HxWx3 uint8 RGB, as a JPEG of the highest quality that fits in `max_bytes`.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def encode_jpeg(image: np.ndarray, max_bytes: int = MAX_BYTES) -> bytes:
     )
 
 
-def main():
+def main() -> None:
     """Draw the sheet: the command `python -m training.sheet`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("packs", nargs="+", type=Path, help="of annotated photographs (training.photos)")

@@ -1,6 +1,6 @@
-"""Train `lite`: photographs and composed scenes, prompts of every kind, several rounds of corrective clicks.
+"""Train `lite`: photographs and composed scenes, all kinds of prompts, several rounds of corrective clicks.
 
-The rates stay constant for as long as the run goes on, and the weights that are exported are a moving average.
+The learning rates stay constant for as long as the run goes on, and the weights that are exported are a moving average.
 `--finish N` begins the final decay at any time. The run can be stopped (Ctrl-C, SIGTERM) and resumed with the same
 command: `--out` keeps the newest checkpoint (network, moving average, optimizer, step), the metrics, the
 configuration, and the export that the package loads. A resumed run takes the steps that it would have taken.
@@ -8,6 +8,8 @@ configuration, and the export that the package loads. A resumed run takes the st
 Started with `torchrun --nproc-per-node N -m training.train`, N processes share each step's images: on a few CPU
 cores, one process of one thread each is faster than one process whose threads wait for each other.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
@@ -17,6 +19,7 @@ import threading
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
@@ -26,17 +29,20 @@ from tqdm import tqdm
 
 from sam_nb.model.lite import build_lite
 from sam_nb.storage import write_bytes, writing
-from training.data import SceneDataset, quiet_worker
+from training.data import SceneDataset, SceneSource, limit_threads
 from training.imagenet import load_imagenet
 from training.photos import Mixed, PhotoComposer, PhotoPack
 from training.scenes import Composer
 from training.sources import SourcePack
 from training.trainer import Config, Trainer, config_of, means
 
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
 LOG_EVERY = 50  # steps
 
 
-def export(trainer, folder):
+def export(trainer: Trainer, folder: Path) -> None:
     """Write the averaged weights as float16 `lite.safetensors`, and the configuration and step as `lite.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.half().cpu().contiguous() for name, value in trainer.average.items()}
@@ -44,22 +50,22 @@ def export(trainer, folder):
     (folder / "lite.json").write_text(json.dumps({"step": trainer.step, **asdict(trainer.config)}, indent=1) + "\n")
 
 
-def save(trainer, out, export_to):
+def save(trainer: Trainer, out: Path, export_to: Path) -> None:
     """Write the checkpoint and the export; a crash in between leaves the former ones whole."""
     with writing(out / "checkpoint.pt", overwrite=True) as part:
         torch.save(trainer.state(), part)
     export(trainer, export_to)
 
 
-def initial_model(init, imagenet, side, device):
-    """Return `lite` on a device, with given weights, ImageNet's in its backbone, and chance elsewhere.
+def initial_model(init: Path | None, imagenet: Path | None, side: int, device: str) -> Sam:
+    """Return `lite` on a device, with given weights, ImageNet's in its backbone, and random initialization elsewhere.
 
     Parameters
     ----------
     init : pathlib.Path, or None
-        Weights, safetensors. Those of an earlier architecture will do: what fits by name and shape is taken.
+        Weights, safetensors; those of an earlier architecture are taken where name and shape fit.
     imagenet : pathlib.Path, or None
-        See `training.imagenet`. What `init` has for the backbone has precedence, if it is all of it.
+        See `training.imagenet`. The backbone of `init` has precedence, if it is complete.
     side : int
     device : str
     """
@@ -77,8 +83,17 @@ def initial_model(init, imagenet, side, device):
     return model.to(device, memory_format=torch.channels_last)
 
 
-def run(trainer, loader, *, out, export_to, minutes, decay_minutes, save_minutes):
-    """Train until the steps or minutes are over or a signal says stop; save every `save_minutes` and at the end.
+def run(
+    trainer: Trainer,
+    loader: DataLoader,
+    *,
+    out: Path,
+    export_to: Path,
+    minutes: float,
+    decay_minutes: float,
+    save_minutes: float,
+) -> None:
+    """Train until the steps or minutes are over or a signal stops it; save every `save_minutes` and at the end.
 
     Of the minutes, the last `decay_minutes` are the final decay, over as many steps as they are expected to take.
     """
@@ -118,7 +133,7 @@ def run(trainer, loader, *, out, export_to, minutes, decay_minutes, save_minutes
         save(trainer, out, export_to)
 
 
-def parse_arguments():
+def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sources", type=Path, default=Path("training/sources.zip"), help="from training.sources")
@@ -129,11 +144,11 @@ def parse_arguments():
     parser.add_argument("--export", type=Path, help="folder of lite.safetensors (default: the run's folder)")
     parser.add_argument("--init", type=Path, help="safetensors to start from")
     parser.add_argument("--imagenet", type=Path, help="ImageNet weights of the backbone, a .pth")
-    parser.add_argument("--finish", type=int, help="begin the final decay now, over so many steps")
+    parser.add_argument("--finish", type=int, help="begin the final decay now, over this many steps")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2, help="threads of the network on CPU")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes; 0: in place")
-    parser.add_argument("--minutes", type=float, default=0, help="save and stop after so long; 0: never")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes; 0: in this process")
+    parser.add_argument("--minutes", type=float, default=0, help="save and stop after this time; 0: never")
     parser.add_argument("--decay-minutes", type=float, default=0, help="of --minutes: how long the final decay takes")
     parser.add_argument("--save-minutes", type=float, default=5, help="time between checkpoints")
     for field in fields(Config):
@@ -151,7 +166,7 @@ def parse_arguments():
     return arguments
 
 
-def scene_composer(arguments, side):
+def scene_composer(arguments: argparse.Namespace, side: int) -> SceneSource:
     """Return what draws the scenes: composed ones, photographs, or both."""
     composed = photographs = None
     if arguments.photographs < 1:
@@ -166,7 +181,7 @@ def scene_composer(arguments, side):
     return Mixed(photographs, composed, arguments.photographs)
 
 
-def main():
+def main() -> None:
     """Train, or resume: the command `python -m training.train`."""
     arguments = parse_arguments()
     config = config_of(vars(arguments))
@@ -190,14 +205,14 @@ def main():
     if config.images % trainer.processes:
         raise SystemExit(f"--images {config.images} cannot be shared evenly by {trainer.processes} processes")
     if not arguments.workers:
-        quiet_worker(0)
+        limit_threads(0)
     length = config.steps * config.images
     loader = DataLoader(
         SceneDataset(scene_composer(arguments, config.side), config.side, config.prompts, config.seed, length),
         batch_size=config.images // trainer.processes,
         sampler=range(trainer.step * config.images + trainer.rank, length, trainer.processes),
         num_workers=arguments.workers,
-        worker_init_fn=quiet_worker,
+        worker_init_fn=limit_threads,
         prefetch_factor=4 if arguments.workers else None,
         pin_memory=arguments.device != "cpu",
     )

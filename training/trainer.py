@@ -1,8 +1,11 @@
-"""A network in training: one step, its schedule, and a state from which it goes on exactly."""
+"""A network in training: one step, its schedule, and a state from which it resumes exactly."""
+
+from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,21 +16,26 @@ from sam_nb.learning.losses import prompt_loss
 from sam_nb.model.fast_decoder import FastLiteDecoder
 from sam_nb.model.lite import IMAGE_SIZE
 from training.corrections import next_clicks
-from training.decoding import decode, first_prompts
+from training.decoding import PromptBatch, decode, first_prompts
 from training.meanings import meanings_loss
 from training.on_cpu import speed_up_training
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import Sam
+
+Metrics: TypeAlias = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Config:
-    """What decides the outcome of a run; saved beside the weights.
+    """What determines the result of a run; saved beside the weights.
 
     Attributes
     ----------
     steps : int
-        Length of the whole run; so long that it is decided later by `Trainer.finish`, unless given.
+        Length of the whole run. Default: no end until `Trainer.finish` sets one.
     decay_from : int
-        Step from which the rates fall to zero, linearly, until the run ends; before, they are constant.
+        Step from which the learning rates fall to zero, linearly, until the run ends; before, they are constant.
     side : int
         Pixels of the padded square.
     images, prompts : int
@@ -35,21 +43,21 @@ class Config:
     photographs : float
         Share of the scenes that are photographs; the others are composed.
     rounds : tuple of float
-        How likely a step has 1, 2, 3 ... rounds: the first prompt, then one corrective click each.
-    rate, backbone_lr : float
+        Probabilities that a step has 1, 2, 3 ... rounds: the first prompt, then one corrective click each.
+    lr, backbone_lr : float
         Learning rates of everything else and of the pretrained backbone.
     frozen : int
-        How many of the backbone's first stages stay as they are: its stem and those stages cost half of a step on CPU.
+        How many of the backbone's first stages are frozen: its stem and those stages cost half of a step on CPU.
     warmup : int
-        Steps over which the rates rise.
+        Steps over which the learning rates rise.
     weight_decay : float
         Of AdamW, on matrices and kernels only.
     average : float
         Decay of the moving average of the weights, which is what is exported.
     feedback : float
-        How likely the last logits come back as mask prompt; the rest learns to do without.
+        Probability that the last logits come back as mask prompt; the other prompts learn to do without.
     still : float
-        How likely a later round adds no click and only refines the logits.
+        Probability that a later round adds no click and only refines the logits.
     seed : int
     """
 
@@ -59,7 +67,7 @@ class Config:
     images: int = 4
     prompts: int = 3
     photographs: float = 0.75
-    rounds: tuple = (0.5, 0.3, 0.2)
+    rounds: tuple[float, ...] = (0.5, 0.3, 0.2)
     lr: float = 4e-4
     backbone_lr: float = 1e-4
     frozen: int = 0
@@ -83,7 +91,7 @@ class Trainer:
         Whether PyTorch's compiler fuses the network's layers: on a GPU, after a minute or two.
     """
 
-    def __init__(self, config, model, compiled=False):
+    def __init__(self, config: Config, model: Sam, compiled: bool = False) -> None:
         self.config = config
         self.model = model
         self.device = next(model.parameters()).device
@@ -110,7 +118,7 @@ class Trainer:
         self._embed_images = compile_or_not(self._embed_images)
         self._decode = compile_or_not(partial(decode, model))
 
-    def train_step(self, batch):
+    def train_step(self, batch: dict[str, torch.Tensor]) -> Metrics:
         """Take one step.
 
         Parameters
@@ -123,21 +131,89 @@ class Trainer:
         dict of torch.Tensor
             The step's loss, IoU by kind of prompt and round, and others; each 2 float64, a sum and a count.
         """
-        config, model = self.config, self.model
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * self._lr_factor()
-        # All processes draw the same rounds, and each its own clicks.
-        rng = np.random.default_rng([config.seed, self.step, 1])
-        rounds = 1 + rng.choice(len(config.rounds), p=np.array(config.rounds) / sum(config.rounds))
-        generator = torch.Generator(self.device)
-        generator.manual_seed(int(np.random.default_rng([config.seed, self.step, 2, self.rank]).integers(2**62)))
+            group["lr"] = group["base_lr"] * self.lr_factor()
+        rounds, generator = self._draw_rounds()
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
         embeddings, valid = self._encode(batch)
-        # Every round is followed by its own backward pass, which frees its memory; the gradients gather in `leaf` and
-        # go through the encoder once.
+        # Every round is followed by its own backward pass, which frees its memory; the gradients accumulate in `leaf`
+        # and go through the encoder once.
         leaf = embeddings.detach().requires_grad_()
-        metrics = {}
-        spare = len(config.rounds) - 1
+        metrics = self._learn_rounds(batch, leaf, valid, rounds, generator)
+        embeddings.backward(leaf.grad)
+        if self.processes > 1:
+            self._share_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._update_average()
+        return metrics
+
+    def finish(self, steps: int) -> None:
+        """Begin the final decay, unless it has begun: the learning rates fall to zero in `steps`, and the run ends."""
+        if self.config.decay_from < Config.decay_from:
+            return
+        self.config = replace(self.config, decay_from=self.step, steps=self.step + steps)
+
+    def agree(self, stop: bool) -> bool:
+        """Return whether any process wants to stop, so that all of them do it after the same step."""
+        if self.processes == 1:
+            return stop
+        wish = torch.tensor([float(stop)], device=self.device)
+        dist.all_reduce(wish)
+        return bool(wish.item())
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a resumed run needs, a dict for `torch.save`."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "config": asdict(self.config),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned, on any device; a final decay that has begun goes on.
+
+        Of the saved configuration only `decay_from` and `steps` are read, so that a checkpoint whose other fields had
+        other names is accepted.
+        """
+        self.model.load_state_dict(state["model"])
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        # Learning rates and weight decay are the new configuration's, not the checkpoint's.
+        for group, fresh in zip(self.optimizer.param_groups, _parameter_groups(self.model, self.config), strict=True):
+            group |= {name: value for name, value in fresh.items() if name != "params"}
+            group["fused"] = self.device.type == "cuda"
+        self.step = state["step"]
+        if state["config"]["decay_from"] < Config.decay_from:
+            begun = {name: state["config"][name] for name in ("decay_from", "steps")}
+            self.config = replace(self.config, **begun)
+
+    def _draw_rounds(self) -> tuple[int, torch.Generator]:
+        """Return how many rounds this step has, and the generator of its clicks."""
+        config = self.config
+        # All processes draw the same rounds, and each its own clicks.
+        rng = np.random.default_rng([config.seed, self.step, 1])
+        rounds = 1 + int(rng.choice(len(config.rounds), p=np.array(config.rounds) / sum(config.rounds)))
+        generator = torch.Generator(self.device)
+        generator.manual_seed(int(np.random.default_rng([config.seed, self.step, 2, self.rank]).integers(2**62)))
+        return rounds, generator
+
+    def _learn_rounds(
+        self,
+        batch: dict[str, torch.Tensor],
+        embeddings: torch.Tensor,
+        valid: torch.Tensor,
+        rounds: int,
+        generator: torch.Generator,
+    ) -> Metrics:
+        """Decode first prompts and then corrective clicks, each round with its backward pass; return the metrics."""
+        metrics: Metrics = {}
+        spare = len(self.config.rounds) - 1
         prompts, meanings = first_prompts(batch, spare), batch["ground_truth"].flatten(0, 1).float()
         ground_truth = meanings[:, 0]
         is_several = meanings[:, 1].flatten(1).any(1)
@@ -148,7 +224,7 @@ class Trainer:
             prompts = replace(prompts, mask_input=torch.zeros_like(ground_truth)[:, None])
         for number in range(rounds):
             ambiguous = prompts.is_ambiguous if number == 0 else torch.zeros_like(prompts.has_box)
-            logits, predicted = self._decode(leaf, prompts)
+            logits, predicted = self._decode(embeddings, prompts)
             loss, found = prompt_loss(logits, predicted, ground_truth, valid, ambiguous & ~is_several)
             rows = torch.nonzero(ambiguous & is_several)[:, 0]
             if len(rows):
@@ -157,7 +233,7 @@ class Trainer:
             logits, predicted, found = logits.detach(), predicted.detach(), found.detach()
             _note(metrics, prompts, number, ambiguous=ambiguous, loss=loss.detach(), predicted=predicted, found=found)
             if number + 1 < rounds:
-                # As a user would: the best-scored of three masks after one ambiguous prompt, else the single mask.
+                # As a user would: the highest-scoring of three masks after one ambiguous prompt, else the single mask.
                 best = torch.where(ambiguous, 1 + predicted[:, 1:].argmax(1), 0)
                 chosen = logits[torch.arange(len(best), device=self.device), best]
                 prompts = self._correct(
@@ -168,56 +244,9 @@ class Trainer:
                     valid=valid > 0,
                     generator=generator,
                 )
-        embeddings.backward(leaf.grad)
-        if self.processes > 1:
-            self._share_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        if torch.isfinite(norm):
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self._update_average()
         return metrics
 
-    def finish(self, steps):
-        """Begin the final decay, if it has not begun: the rates fall to zero over so many steps, and the run ends."""
-        if self.config.decay_from < Config.decay_from:
-            return
-        self.config = replace(self.config, decay_from=self.step, steps=self.step + steps)
-
-    def agree(self, stop):
-        """Tell whether any process wants to stop, so that all of them do it after the same step."""
-        if self.processes == 1:
-            return stop
-        wish = torch.tensor([float(stop)], device=self.device)
-        dist.all_reduce(wish)
-        return bool(wish.item())
-
-    def state(self):
-        """Return everything that a resumed run needs, a dict for `torch.save`."""
-        return {
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "config": asdict(self.config),
-        }
-
-    def restore(self, state):
-        """Continue from what `state` returned, on whatever device; a final decay that had begun goes on."""
-        self.model.load_state_dict(state["model"])
-        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
-        self.optimizer.load_state_dict(state["optimizer"])
-        # Rates and weight decay are the new configuration's, not the checkpoint's.
-        for group, fresh in zip(self.optimizer.param_groups, _parameter_groups(self.model, self.config), strict=True):
-            group |= {name: value for name, value in fresh.items() if name != "params"}
-            group["fused"] = self.device.type == "cuda"
-        self.step = state["step"]
-        if state["config"]["decay_from"] < Config.decay_from:
-            begun = {name: state["config"][name] for name in ("decay_from", "steps")}
-            self.config = replace(self.config, **begun)
-
-    def _encode(self, batch):
+    def _encode(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return embeddings Bx256xHxW float32, and which low-res pixels are image, BxhxW float32."""
         images, side = len(batch["image"]), batch["image"].shape[-1]
         inside = torch.arange(side, device=self.device) < batch["size"][..., None]  # B x (height, width) x side
@@ -227,22 +256,31 @@ class Trainer:
         valid = F.max_pool2d(inside[:, None], 2).view(images, side // 2, side // 2)
         return self._embed_images(pixels.contiguous(memory_format=torch.channels_last)), valid
 
-    def _embed_images(self, pixels):
+    def _embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return embeddings Bx256xHxW float32 of normalised images."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             embeddings = self.model.image_encoder(pixels)
         return embeddings.float().contiguous()
 
-    def _correct(self, prompts, logits, *, slot, ground_truths, valid, generator):
-        """Return the prompts with a click more each, in a slot, and mostly the logits PxHxW as mask prompt."""
+    def _correct(
+        self,
+        prompts: PromptBatch,
+        logits: torch.Tensor,
+        *,
+        slot: int,
+        ground_truths: torch.Tensor,
+        valid: torch.Tensor,
+        generator: torch.Generator,
+    ) -> PromptBatch:
+        """Return the prompts with one more click each, in a slot, and mostly the logits PxHxW as mask prompt."""
         points, labels = next_clicks((logits > 0) & valid, ground_truths & valid, generator)
-        chance = torch.rand(2, len(labels), generator=generator, device=self.device)
-        has_mask = chance[0] < self.config.feedback
-        labels = torch.where((chance[1] < self.config.still) & has_mask, -1.0, labels)
+        uniform = torch.rand(2, len(labels), generator=generator, device=self.device)
+        has_mask = uniform[0] < self.config.feedback
+        labels = torch.where((uniform[1] < self.config.still) & has_mask, -1.0, labels)
         # A low-res pixel covers 2 x 2 pixels of the network's input.
         return prompts.corrected(slot, 2 * points + 0.5, labels, logits[:, None], has_mask)
 
-    def _share_gradients(self):
+    def _share_gradients(self) -> None:
         """Replace every gradient by its mean over all processes."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         for parameter in trained:
@@ -256,8 +294,8 @@ class Trainer:
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
-    def _lr_factor(self):
-        """Return the share of the full learning rates at this step."""
+    def lr_factor(self) -> float:
+        """Return what the learning rates are multiplied by at this step."""
         config = self.config
         rise = min(1.0, (self.step + 1) / config.warmup)
         if self.step < config.decay_from:
@@ -265,7 +303,7 @@ class Trainer:
         return rise * max(0.0, (config.steps - self.step) / (config.steps - config.decay_from))
 
     @torch.no_grad()
-    def _update_average(self):
+    def _update_average(self) -> None:
         # Early on the average forgets faster, so that it does not remember the start.
         keep = min(self.config.average, (1 + self.step) / (10 + self.step))
         state = self.model.state_dict()
@@ -273,7 +311,7 @@ class Trainer:
         torch._foreach_lerp_([self.average[name] for name in names], [state[name] for name in names], 1 - keep)
 
 
-def means(metrics):
+def means(metrics: list[Metrics]) -> dict[str, float]:
     """Return the means of what several steps noted, a dict of str to float.
 
     Parameters
@@ -288,13 +326,13 @@ def means(metrics):
     return {name: float(total[0] / total[1]) for name, total in sorted(totals.items()) if total[1] > 0}
 
 
-def config_of(values):
+def config_of(values: dict[str, Any]) -> Config:
     """Return the `Config` of a dict that may hold more, a command line's for instance."""
     chosen = {field.name: values[field.name] for field in fields(Config)}
     return Config(**chosen | {"rounds": tuple(chosen["rounds"])})
 
 
-def _parameter_groups(model, config):
+def _parameter_groups(model: Sam, config: Config) -> list[dict[str, Any]]:
     """Return AdamW's groups: backbone or not, decayed or not."""
     groups = {}
     for name, parameter in model.named_parameters():
@@ -306,10 +344,19 @@ def _parameter_groups(model, config):
     return list(groups.values())
 
 
-def _note(metrics, prompts, number, *, ambiguous, loss, predicted, found):
+def _note(
+    metrics: Metrics,
+    prompts: PromptBatch,
+    number: int,
+    *,
+    ambiguous: torch.Tensor,
+    loss: torch.Tensor,
+    predicted: torch.Tensor,
+    found: torch.Tensor,
+) -> None:
     """Add a round's results to the step's metrics."""
 
-    def note(name, values, which=None):
+    def note(name: str, values: torch.Tensor, which: torch.Tensor | None = None) -> None:
         which = torch.ones_like(values) if which is None else which
         total = torch.stack([(values * which).sum(dtype=torch.float64), which.sum(dtype=torch.float64)])
         metrics[name] = metrics.get(name, 0) + total

@@ -1,17 +1,23 @@
-"""Painted pictures of cells whose outlines and kinds are known exactly: labels to train on, without a download.
+"""Synthetic images of cells whose outlines and kinds are known exactly: labels to train on, without a download.
 
 Two looks, after two ways to see cells under a microscope:
 
-- "halo", as in phase contrast: grey on grey, each cell with a dark rim and a bright halo. Every outline is there to
-  see.
-- "stain", as in stained tissue: a pale body around a dark nucleus. What stands out is the nucleus; only somebody who
-  was told knows that a cell is all of it.
+- "halo", as in phase contrast: grey on grey, each cell with a dark rim and a bright halo. Every outline is
+  visible.
+- "stain", as in stained tissue: a pale body around a dark nucleus. The nucleus stands out; that the cell is
+  all of it has to be learned.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.floating]
+Color: TypeAlias = tuple[int, int, int]
 
 SHADES = {"disc": -0.09, "rod": 0.02, "star": 0.08, "crescent": 0.0}  # of their insides, in the look "halo"
 
@@ -20,13 +26,13 @@ KINDS = tuple(SHADES)
 
 SIZE = (160, 240)  # height and width, pixels
 RADIUS = (16, 25)  # pixels, of the disc with about a cell's area
-GAP = 4  # pixels between two cells, at least
-TRIES = 60  # places that are tried for a cell before it is left out
+MIN_GAP = 4  # pixels between two cells
+MAX_TRIES = 60  # random places that a cell gets; one that fits nowhere is skipped
 
 
 @dataclass(frozen=True, eq=False)
 class SyntheticCells:
-    """A painted picture and the ground truth about it.
+    """A synthetic image and its ground truth.
 
     Attributes
     ----------
@@ -37,20 +43,20 @@ class SyntheticCells:
         The kind of each cell, the first cell's first.
     """
 
-    image: np.ndarray
-    labels: np.ndarray
+    image: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
     kinds: tuple[str, ...]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         height, width = self.labels.shape
         return f"SyntheticCells({width}x{height}: {', '.join(self.kinds)})"
 
     @property
-    def masks(self):
+    def masks(self) -> list[npt.NDArray[np.bool_]]:
         """The mask of each cell, list of HxW bool."""
         return [self.labels == number for number in range(1, len(self.kinds) + 1)]
 
-    def class_map(self, kinds):
+    def class_map(self, kinds: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return which kind each pixel belongs to, HxW int64: 0 is background or another kind, n the n-th of `kinds`.
 
         Parameters
@@ -61,18 +67,18 @@ class SyntheticCells:
         return np.array([0, *numbers])[self.labels]
 
 
-def synthetic_cells(seed, kinds=KINDS, look="halo", count=6):
-    """Paint a picture of cells that do not touch.
+def synthetic_cells(seed: int, kinds: Sequence[str] = KINDS, look: str = "halo", count: int = 6) -> SyntheticCells:
+    """Make an image of cells that do not touch.
 
     Parameters
     ----------
     seed : int
-        The same seed gives the same picture.
+        The same seed gives the same image.
     kinds : sequence of str
-        Among `KINDS`; taken in turn, so that each is in every picture with at least that many cells.
+        Among `KINDS`; taken in turn, so that each is in every image with at least that many cells.
     look : {"halo", "stain"}
     count : int
-        Cells; a few less where no place is found for all.
+        Cells; fewer where no place is found for all.
 
     Returns
     -------
@@ -81,7 +87,7 @@ def synthetic_cells(seed, kinds=KINDS, look="halo", count=6):
     Raises
     ------
     ValueError
-        There is no such kind or look.
+        A kind or the look is unknown.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
@@ -89,20 +95,21 @@ def synthetic_cells(seed, kinds=KINDS, look="halo", count=6):
     if look not in _LOOKS:
         raise ValueError(f"no look {look!r}: expected one of {', '.join(_LOOKS)}")
     rng = np.random.default_rng(seed)
-    labels, placed = np.zeros(SIZE, np.int64), []
+    labels = np.zeros(SIZE, np.int64)
+    placed: list[str] = []
     for kind in rng.permutation(np.resize(kinds, count)).tolist():
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             cell = _cell(kind, rng)
-            if not labels[cv2.dilate(cell, np.ones((2 * GAP + 1, 2 * GAP + 1))) > 0].any():
+            if not labels[cv2.dilate(cell, np.ones((2 * MIN_GAP + 1, 2 * MIN_GAP + 1))) > 0].any():
                 placed.append(kind)
                 labels[cell > 0] = len(placed)
                 break
-    picture = _LOOKS[look](labels, placed, rng).clip(0, 255)
-    return SyntheticCells(np.rint(picture).astype(np.uint8), labels, tuple(placed))
+    image = _LOOKS[look](labels, placed, rng).clip(0, 255)
+    return SyntheticCells(np.rint(image).astype(np.uint8), labels, tuple(placed))
 
 
-def _cell(kind, rng):
-    """Return a cell somewhere in the picture, HxW uint8, 1 on the cell."""
+def _cell(kind: str, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Return a cell somewhere in the image, HxW uint8, 1 on the cell."""
     radius, turn = rng.uniform(*RADIUS), rng.uniform(0, 2 * np.pi)
     centre = rng.uniform(radius, np.array(SIZE[::-1]) - radius)
     angle = np.linspace(0, 2 * np.pi, 200, endpoint=False)
@@ -118,11 +125,13 @@ def _cell(kind, rng):
         x, y = x * wobble, y * wobble
     turned = np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], axis=1)
     outline = np.rint(16 * (centre + radius * turned)).astype(np.int32)  # sixteenths of a pixel: shift = 4
-    return cv2.fillPoly(np.zeros(SIZE, np.uint8), [outline], 1, shift=4)
+    cell = np.zeros(SIZE, np.uint8)
+    cv2.fillPoly(cell, [outline], 1, shift=4)
+    return cell
 
 
-def _halo(labels, kinds, rng):
-    """Return the picture, HxWx3 float: dark rims inside, bright halos outside, the same grey elsewhere."""
+def _halo(labels: npt.NDArray[np.int64], kinds: Sequence[str], rng: np.random.Generator) -> Floats:
+    """Return the image, HxWx3 float: dark rims inside, bright halos outside, the same grey elsewhere."""
     inside = (labels > 0).astype(np.uint8)
     to_rim, to_cell = (cv2.distanceTransform(mask, cv2.DIST_L2, 5) for mask in (inside, 1 - inside))
     shade = np.array([0, *(SHADES[kind] + rng.normal(0, 0.02) for kind in kinds)])[labels]
@@ -132,41 +141,44 @@ def _halo(labels, kinds, rng):
     return _between((30, 34, 40), (215, 220, 214), grey)
 
 
-def _stain(labels, _, rng):
-    """Return the picture, HxWx3 float: pale bodies with grains and a dark nucleus, in a pink that has grains, too."""
+def _stain(labels: npt.NDArray[np.int64], _: Sequence[str], rng: np.random.Generator) -> Floats:
+    """Return the image, HxWx3 float: pale bodies with grains and a dark nucleus, in a pink that has grains, too."""
     inside = labels > 0
-    picture = _between((170, 120, 165), (250, 232, 240), 0.75 + 0.06 * _noise(14, rng) + 0.02 * _noise(1, rng))
-    picture = _over(picture, (210, 164, 212), 0.8 * _soft(inside, 1))
+    image: Floats = _between((170, 120, 165), (250, 232, 240), 0.75 + 0.06 * _noise(14, rng) + 0.02 * _noise(1, rng))
+    image = _over(image, (210, 164, 212), 0.8 * _soft(inside, 1))
     grains = rng.random(labels.shape) < np.where(inside, 0.03, 0.012)
-    picture = _over(picture, (150, 85, 160), 0.6 * np.clip(5 * _soft(grains, 0.8), 0, 1))
+    image = _over(image, (150, 85, 160), 0.6 * np.clip(5 * _soft(grains, 0.8), 0, 1))
     nuclei = np.zeros(labels.shape, np.uint8)
     for number in range(1, labels.max() + 1):
         depth = cv2.distanceTransform((labels == number).astype(np.uint8), cv2.DIST_L2, 5)
         y, x = rng.choice(np.argwhere(depth > 0.75 * depth.max())).tolist()
         radius = max(3, 0.42 * depth.max())
         cv2.ellipse(nuclei, ((x, y), (2.4 * radius, 1.8 * radius), rng.uniform(0, 180)), 1, -1)
-    return _over(picture, (84, 44, 122), _soft(nuclei, 0.8))
+    return _over(image, (84, 44, 122), _soft(nuclei, 0.8))
 
 
-_LOOKS = {"halo": _halo, "stain": _stain}
+_LOOKS: dict[str, Callable[[npt.NDArray[np.int64], Sequence[str], np.random.Generator], Floats]] = {
+    "halo": _halo,
+    "stain": _stain,
+}
 
 
-def _noise(size, rng):
+def _noise(size: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Return smooth noise with spots of a size in pixels, HxW float32 of mean 0 and standard deviation 1."""
     noise = cv2.GaussianBlur(rng.standard_normal(SIZE).astype(np.float32), (0, 0), size)
     return (noise - noise.mean()) / noise.std()
 
 
-def _soft(mask, width):
+def _soft(mask: npt.NDArray[np.bool_ | np.uint8], width: float) -> npt.NDArray[np.float32]:
     """Return a mask with blurred edges, HxW float32."""
-    return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), width)
+    return np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), width), np.float32)
 
 
-def _between(dark, light, share):
+def _between(dark: Color, light: Color, share: Floats) -> Floats:
     """Return colours HxWx3 between two; a share HxW of 0 is the dark one."""
     return np.array(dark) + np.clip(share, 0, 1)[..., None] * (np.array(light) - np.array(dark))
 
 
-def _over(picture, color, alpha):
-    """Return a picture HxWx3 with a colour laid over it, its opacity HxW."""
-    return picture + alpha[..., None] * (np.array(color) - picture)
+def _over(image: Floats, color: Color, alpha: Floats) -> Floats:
+    """Return an image HxWx3 with a colour laid over it, its opacity HxW."""
+    return image + alpha[..., None] * (np.array(color) - image)

@@ -1,17 +1,26 @@
-"""U-Net, the traditional way to segment: each pixel gets one of the classes that the training pictures had.
+"""U-Net, semantic segmentation as it was before prompts: each pixel gets one of the classes of the training images.
 
 The network is that of Ronneberger, Fischer and Brox (2015, arXiv 1505.04597) with the changes that are usual today: its
-convolutions are padded, so that the answer is as large as the picture; each is followed by batch normalisation (Ioffe
+convolutions are padded, so that the output has the size of the image; each is followed by batch normalisation (Ioffe
 and Szegedy, 2015, arXiv 1502.03167), with which it learns in fewer steps; and it is narrower.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import tqdm
 
 from sam_nb.images import load_image
+
+if TYPE_CHECKING:
+    from sam_nb.images import ImageLike
 
 
 class UNet(nn.Module):
@@ -24,10 +33,10 @@ class UNet(nn.Module):
     width : int
         Channels of the first level; each level further down has twice as many (the paper: 64).
     depth : int
-        How many times the picture is halved.
+        How many times the image is halved.
     """
 
-    def __init__(self, classes, width=12, depth=4):
+    def __init__(self, classes: int, width: int = 12, depth: int = 4) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth + 1)]
         self.contracting = nn.ModuleList(map(_two_convolutions, [3, *widths[:-2]], widths[:-1]))
@@ -36,8 +45,8 @@ class UNet(nn.Module):
         self.expanding = nn.ModuleList(_two_convolutions(2 * each, each) for each in widths[-2::-1])
         self.last = nn.Conv2d(width, 1 + classes, 1)
 
-    def forward(self, x):
-        """Return a score for each class and pixel, Bx(1+classes)xHxW float, from pictures Bx3xHxW of any size."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a score for each class and pixel, Bx(1+classes)xHxW float, from images Bx3xHxW of any size."""
         height, width = x.shape[-2:]
         unit = 2 ** len(self.contracting)
         x = F.pad(x, (0, -width % unit, 0, -height % unit))
@@ -51,7 +60,7 @@ class UNet(nn.Module):
             x = convolutions(torch.cat([skipped.pop(), upscale(x)], dim=1))
         return self.last(x)[..., :height, :width]
 
-    def predict(self, image):
+    def predict(self, image: ImageLike) -> npt.NDArray[np.int64]:
         """Return the class of each pixel, HxW int64, 0 for background, in evaluation mode (`train_unet` leaves it so).
 
         Parameters
@@ -64,18 +73,29 @@ class UNet(nn.Module):
             return self(pixels)[0].argmax(0).cpu().numpy()
 
 
-def train_unet(pairs, classes, *, steps=120, batch=2, lr=6e-3, width=12, seed=0, device="cpu"):
-    """Train a U-Net from chance weights, with a progress bar.
+def train_unet(
+    pairs: Sequence[tuple[ImageLike, npt.ArrayLike]],
+    classes: int,
+    *,
+    steps: int = 120,
+    batch_size: int = 2,
+    lr: float = 6e-3,
+    width: int = 12,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> UNet:
+    """Train a U-Net from random initialization, with a progress bar.
 
     Parameters
     ----------
-    pairs : sequence of (HxWx3 numpy.ndarray of uint8, HxW numpy.ndarray of int)
-        Pictures, all of one size, and their class maps: 0 is background, 1 the first class.
+    pairs : sequence of (image, HxW array-like of int)
+        Images, anything that `load_image` takes, all of one size, and their class maps: 0 is background, 1 the first
+        class.
     classes : int
         Without the background.
     steps : int
-    batch : int
-        Pictures in each step, some of them mirrored.
+    batch_size : int
+        Images in each step, some of them mirrored.
     lr : float
         The highest learning rate, of AdamW; it rises to it over the first tenth and falls to zero.
     width : int
@@ -91,9 +111,9 @@ def train_unet(pairs, classes, *, steps=120, batch=2, lr=6e-3, width=12, seed=0,
     Raises
     ------
     ValueError
-        There are no pairs, pictures or maps differ in size, or a map has other numbers than 0 to `classes`.
+        There are no pairs, images or maps differ in size, or a map has other numbers than 0 to `classes`.
     """
-    images, maps = _stacked(pairs, classes)
+    images, maps = _stack(pairs, classes)
     # As in the paper rare classes count more, here by the square root: most pixels are background.
     shares = np.bincount(maps.ravel(), minlength=1 + classes) / maps.size
     weights = torch.from_numpy(1 / np.sqrt(shares.clip(min=1e-4))).float().to(device)
@@ -104,7 +124,7 @@ def train_unet(pairs, classes, *, steps=120, batch=2, lr=6e-3, width=12, seed=0,
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     with tqdm(range(steps), unit="step", desc="U-Net") as bar:
         for _ in bar:
-            chosen = rng.integers(len(images), size=batch)
+            chosen = rng.integers(len(images), size=batch_size)
             flip = np.s_[:, :: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
             scores = unet(_as_input(images[chosen][flip]).to(device))
             ground_truth = torch.from_numpy(maps[chosen][flip].copy()).to(device)
@@ -117,28 +137,30 @@ def train_unet(pairs, classes, *, steps=120, batch=2, lr=6e-3, width=12, seed=0,
     return unet.eval()
 
 
-def _two_convolutions(channels, width):
-    layers = []
+def _two_convolutions(channels: int, width: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
     for before in (channels, width):
         layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
-def _as_input(images):
-    """Return pictures BxHxWx3 of uint8 as Bx3xHxW float32 around zero."""
+def _as_input(images: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """Return images BxHxWx3 of uint8 as Bx3xHxW float32 around zero."""
     return torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(128) - 1)
 
 
-def _stacked(pairs, classes):
-    """Return pictures BxHxWx3 and class maps BxHxW int64, checked."""
+def _stack(
+    pairs: Sequence[tuple[ImageLike, npt.ArrayLike]], classes: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return images BxHxWx3 and class maps BxHxW, checked."""
     if not len(pairs):
-        raise ValueError("no pairs: expected some (picture, class map)")
+        raise ValueError("no pairs: expected at least one (image, class map)")
     images, maps = [load_image(image) for image, _ in pairs], [np.asarray(each) for _, each in pairs]
     for number, (image, each) in enumerate(zip(images, maps, strict=True)):
         if each.shape != image.shape[:2] or image.shape != images[0].shape:
             raise ValueError(
-                f"pair {number}: the picture is {image.shape[:2]} and its class map {each.shape}, expected both to be "
-                f"{images[0].shape[:2]} (height, width), as the first picture"
+                f"pair {number}: the image is {image.shape[:2]} and its class map {each.shape}, expected both to be "
+                f"{images[0].shape[:2]} (height, width), as the first image"
             )
         if not np.isin(each, range(classes + 1)).all():
             raise ValueError(f"pair {number}: expected classes 0 to {classes}, got {np.unique(each).tolist()}")

@@ -1,4 +1,4 @@
-"""Fine-tuning moves the mask decoder alone, keeps the best weights whatever happens, and takes no wrong data."""
+"""Fine-tuning moves the mask decoder alone, keeps the best weights whatever happens, and refuses wrong data."""
 
 import copy
 
@@ -8,6 +8,8 @@ import torch
 
 from sam_nb import Prompt, finetune, iou, iou_by_prompt, load_sam, save_weights
 from sam_nb.learning import finetuning
+from sam_nb.learning.decoder_step import corrected, train_step
+from sam_nb.learning.examples import encode_examples, low_res_targets
 from sam_nb.learning.losses import prompt_loss
 from sam_nb.learning.synthetic import synthetic_cells
 from sam_nb.model.lite import build_lite
@@ -16,9 +18,9 @@ from sam_nb.model.sam import Sam
 
 
 def cells(*seeds):
-    """Return pairs, a stained picture and its map of cells, each a corner of what was painted."""
-    painted = [synthetic_cells(seed, look="stain", count=8) for seed in seeds]
-    return [(each.image[:96, :144], each.labels[:96, :144]) for each in painted]
+    """Return pairs, a stained image and its map of cells, each a corner of synthetic cells."""
+    whole = [synthetic_cells(seed, look="stain", count=8) for seed in seeds]
+    return [(each.image[:96, :144], each.labels[:96, :144]) for each in whole]
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +43,11 @@ def moved(before, after):
     return {name for name, value in before.items() if not torch.equal(value, after[name])}
 
 
-def test_the_loss_falls_and_so_do_the_errors_on_other_pictures(run, small):
+def test_the_loss_falls_and_so_do_the_errors_on_other_images(run, small):
     made, _ = run
     assert len(made.losses) == 30
     assert np.mean(made.losses[-8:]) < 0.85 * np.mean(made.losses[:8])
-    assert [check["step"] for check in made.checks] == [0, 10, 20, 30]
+    assert [each["step"] for each in made.validation] == [0, 10, 20, 30]
     test = cells(2, 3)
     before, after = iou_by_prompt(small, test), iou_by_prompt(made.sam, test)
     assert after["point"].mean() + after["box"].mean() > before["point"].mean() + before["box"].mean() + 0.1
@@ -61,16 +63,16 @@ def test_only_the_decoder_moves_and_the_given_model_not_at_all(run, small):
     assert not any(module.training for module in made.sam.model.modules())
 
 
-def test_a_check_tells_what_the_public_measure_tells(run, small):
+def test_a_validation_measures_what_the_public_function_measures(run, small):
     made, _ = run
-    for sam, check in ((small, made.checks[0]), (made.sam, made.checks[made.best_step // 10])):
+    for sam, found in ((small, made.validation[0]), (made.sam, made.validation[made.best_step // 10])):
         assert {kind: values.mean() for kind, values in iou_by_prompt(sam, cells(0, 1)).items()} == {
-            kind: check[kind] for kind in ("point", "box")
+            kind: found[kind] for kind in ("point", "box")
         }
 
 
 def test_the_same_seed_gives_the_same_weights(small):
-    runs = [finetune(small, cells(10), cells(0), steps=2, objects=2, seed=seed).losses for seed in (4, 4, 5)]
+    runs = [finetune(small, cells(10), cells(0), steps=2, batch_size=2, seed=seed).losses for seed in (4, 4, 5)]
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -84,7 +86,7 @@ def test_an_embedding_is_not_taken_from_one_model_to_the_other(run, small):
 
 
 def test_a_saved_and_loaded_model_gives_the_same_masks(lite, tmp_path, capsys):
-    made = finetune(lite, cells(10), cells(0), steps=1, objects=1, rounds=1)
+    made = finetune(lite, cells(10), cells(0), steps=1, batch_size=1, rounds=1)
     decoder = made.sam.model.mask_decoder
     with torch.no_grad():  # whatever was learnt in a step, this is another decoder
         decoder.iou_prediction_head.layers[-1].bias += 0.25
@@ -106,16 +108,16 @@ def test_a_saved_and_loaded_model_gives_the_same_masks(lite, tmp_path, capsys):
 
 def test_a_file_has_the_fingerprint_that_its_model_had(lite, tmp_path):
     """So what a fine-tuned model has encoded is found again after it is loaded."""
-    made = finetune(lite, cells(10), cells(0), steps=1, objects=1, rounds=1)
+    made = finetune(lite, cells(10), cells(0), steps=1, batch_size=1, rounds=1)
     save_weights(made.sam, tmp_path / "cells.safetensors")
     loaded = load_sam(checkpoint=tmp_path / "cells.safetensors", device="cpu")
     assert loaded.weights == made.sam.weights != lite.weights
     loaded.decode(made.sam.encode(cells(1)[0][0]), Prompt(points=[(30, 30)]))
 
 
-@pytest.mark.parametrize("at", ["step", "look"])
+@pytest.mark.parametrize("at", ["step", "validation"])
 def test_an_interruption_keeps_the_best_weights(small, monkeypatch, at):
-    steps, looks, step_by_step, best = [], [], finetuning._train_step, {}
+    steps, validations, best = [], [], {}
     qualities = iter([0.2, 0.6, 0.4, 0.3])
 
     def step(sam, *others, **options):
@@ -123,20 +125,20 @@ def test_an_interruption_keeps_the_best_weights(small, monkeypatch, at):
             for parameter in sam.model.mask_decoder.parameters():  # half of a step, and Ctrl-C
                 parameter.data.fill_(torch.nan)
             raise KeyboardInterrupt
-        steps.append(step_by_step(sam, *others, **options))
+        steps.append(train_step(sam, *others, **options))
         return steps[-1]
 
-    def look(sam, examples):
-        if at == "look" and len(looks) == 3:
+    def measure(sam, examples):
+        if at == "validation" and len(validations) == 3:
             raise KeyboardInterrupt
-        looks.append(next(qualities))
-        if looks[-1] == 0.6:
+        validations.append(next(qualities))
+        if validations[-1] == 0.6:
             best.update(copy.deepcopy(sam.model.state_dict()))
-        return {"point": np.array([looks[-1]]), "box": np.array([looks[-1]])}
+        return {"point": np.array([validations[-1]]), "box": np.array([validations[-1]])}
 
-    monkeypatch.setattr(finetuning, "_train_step", step)
-    monkeypatch.setattr(finetuning, "_ious", look)
-    made = finetune(small, cells(10), cells(0), steps=50, objects=1, rounds=1, validate_every=2)
+    monkeypatch.setattr(finetuning, "train_step", step)
+    monkeypatch.setattr(finetuning, "measure_ious", measure)
+    made = finetune(small, cells(10), cells(0), steps=50, batch_size=1, rounds=1, validate_every=2)
     assert (made.ended, made.best_step, len(made.losses)) == ("interrupted", 2, 5 if at == "step" else 6)
     assert not moved(best, made.sam.model.state_dict())
 
@@ -145,62 +147,65 @@ def test_an_interruption_before_anything_is_known_is_an_interruption(small, monk
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finetuning, "_ious", interrupted)
+    monkeypatch.setattr(finetuning, "measure_ious", interrupted)
     with pytest.raises(KeyboardInterrupt):
         finetune(small, cells(10), cells(0))
 
 
 def test_it_stops_when_nothing_gets_better(small, monkeypatch):
     values = iter([0.5, 0.6, 0.6, 0.55, 0.59, 0.9])
-    monkeypatch.setattr(finetuning, "_ious", lambda *_: dict.fromkeys(("point", "box"), np.array([next(values)])))
-    monkeypatch.setattr(finetuning, "_train_step", lambda _, __, optimizer, **___: optimizer.step() or 1.0)
+    monkeypatch.setattr(
+        finetuning, "measure_ious", lambda *_: dict.fromkeys(("point", "box"), np.array([next(values)]))
+    )
+    monkeypatch.setattr(finetuning, "train_step", lambda _, __, optimizer, **___: optimizer.step() or 1.0)
     made = finetune(small, cells(10), cells(0), steps=50, validate_every=3, patience=3)
-    assert (made.best_step, len(made.losses), made.ended) == (3, 12, "no better in 3 looks")
+    assert (made.best_step, len(made.losses), made.ended) == (3, 12, "no better in 3 validations")
     assert repr(made) == (
-        "Finetuned(lite: point 0.50 -> 0.60, box 0.50 -> 0.60 on the validation pictures, step 3; no better in 3 looks)"
+        "Finetuned(lite: point 0.50 -> 0.60, box 0.50 -> 0.60 on the validation images, step 3; "
+        "no better in 3 validations)"
     )
 
 
-def test_truth_lies_on_the_grid_where_upstream_reads_its_logits(small):
-    """Enlarged as `Sam.postprocess_masks` enlarges logits, the grid is the mask again; a cell's pixel lies in it."""
+def test_the_ground_truth_lies_on_the_grid_where_upstream_reads_its_logits(small):
+    """Upscaled as `Sam.postprocess_masks` upscales logits, the grid is the mask again; a cell's pixel lies in it."""
     for pair in (*cells(4, 5), (cells(4)[0][0].swapaxes(0, 1).copy(), cells(4)[0][1].T)):
-        (example,) = finetuning._examples(small, [pair], "train")
-        lesson = finetuning._lesson(small, example, "train[0]")
-        logits = (2 * lesson.ground_truth.float() - 1)[:, None]
+        (example,) = encode_examples(small, [pair], "train")
+        targets = low_res_targets(small, example, "train[0]")
+        logits = (2 * targets.ground_truth.float() - 1)[:, None]
         embedding = example.embedding
         again = small.model.postprocess_masks(logits, embedding.input_size, embedding.original_size)[:, 0] > 0
         values = [iou(one.numpy(), other) for one, other in zip(again, example.masks(), strict=True)]
-        assert min(values) > 0.75  # slivers at the edge of the picture among them
+        assert min(values) > 0.75  # slivers at the edge of the image among them
         assert np.median(values) > 0.9
-        assert not lesson.ground_truth[:, lesson.shape[0] :].any()
-        assert not lesson.ground_truth[:, :, lesson.shape[1] :].any()
-        for grid, mask in zip(lesson.ground_truth.numpy(), example.masks(), strict=True):
+        assert not targets.ground_truth[:, targets.shape[0] :].any()
+        assert not targets.ground_truth[:, :, targets.shape[1] :].any()
+        for grid, mask in zip(targets.ground_truth.numpy(), example.masks(), strict=True):
             rows, columns = np.nonzero(grid)
-            pixels = np.rint([lesson.pixel(cell) for cell in zip(columns, rows, strict=True)]).astype(int)
+            pixels = np.rint([targets.pixel(cell) for cell in zip(columns, rows, strict=True)]).astype(int)
             assert pixels.min() >= 0
             inside = mask[pixels[:, 1].clip(max=mask.shape[0] - 1), pixels[:, 0].clip(max=mask.shape[1] - 1)]
             assert inside.mean() > 0.9
 
 
-def test_a_corrective_click_lies_in_the_largest_error_of_the_picture(small):
-    (example,) = finetuning._examples(small, cells(4), "train")
-    lesson = finetuning._lesson(small, example, "train[0]")
+def test_a_corrective_click_lies_in_the_largest_error_of_the_image(small):
+    (example,) = encode_examples(small, cells(4), "train")
+    targets = low_res_targets(small, example, "train[0]")
     rng = np.random.default_rng(0)
     chosen = int(np.argmax([np.count_nonzero(mask) for mask in example.masks()]))
-    ground_truth, mask = lesson.ground_truth[chosen].numpy(), example.masks()[chosen]
+    ground_truth, mask = targets.ground_truth[chosen].numpy(), example.masks()[chosen]
     first = Prompt(box=(1, 2, 3, 4))
     for logits, label in (
         (np.full(ground_truth.shape, -3, np.float32), 1),
         (np.full(ground_truth.shape, 3, np.float32), 0),
     ):
-        prompt = finetuning._corrected(lesson, first, logits, ground_truth, rng)
+        prompt = corrected(targets, first, logits, ground_truth, rng)
         column, row = np.rint(prompt.points[0]).astype(int)
         assert prompt.labels.tolist() == [label]
         assert mask[row, column] == bool(label)
         np.testing.assert_array_equal(prompt.mask_input[0], logits)
         np.testing.assert_array_equal(prompt.box, first.box)
     # Where nothing is wrong the user clicks once more inside.
-    prompt = finetuning._corrected(lesson, first, np.where(ground_truth, 3, -3).astype(np.float32), ground_truth, rng)
+    prompt = corrected(targets, first, np.where(ground_truth, 3, -3).astype(np.float32), ground_truth, rng)
     assert prompt.labels.tolist() == [1]
 
 
@@ -232,7 +237,7 @@ def test_meta_s_vit_b_learns_just_the_same(random_vit_b):
     del model.image_encoder.blocks[1:]  # eleven of twelve, which would only take their time
     sam = Sam(speed_up(model), "vit_b", "random")
     before = copy.deepcopy(model.state_dict())
-    made = finetune(sam, cells(10), cells(0), steps=2, objects=2, lr=1e-3)
+    made = finetune(sam, cells(10), cells(0), steps=2, batch_size=2, lr=1e-3)
     changed = moved(before, made.sam.model.state_dict())
     assert not moved(before, model.state_dict())
     assert len(made.losses) == 2
@@ -241,13 +246,13 @@ def test_meta_s_vit_b_learns_just_the_same(random_vit_b):
     assert all(name.startswith("mask_decoder.") for name in changed)
 
 
-def test_pairs_about_one_picture_share_its_embedding(small, monkeypatch):
+def test_pairs_of_one_image_share_its_embedding(small, monkeypatch):
     image, labels = cells(10)[0]
     numbers = np.unique(labels)[1:3]
-    asked = []
+    encoded = []
     encode = Sam.encode
-    monkeypatch.setattr(Sam, "encode", lambda self, image: asked.append(1) or encode(self, image))
-    examples = finetuning._examples(small, [(image, labels == number) for number in numbers], "train")
+    monkeypatch.setattr(Sam, "encode", lambda self, image: encoded.append(1) or encode(self, image))
+    examples = encode_examples(small, [(image, labels == number) for number in numbers], "train")
     assert examples[0].embedding is examples[1].embedding
     together = iou_by_prompt(small, [(image, np.where(np.isin(labels, numbers), labels, 0))])
     alone = iou_by_prompt(small, [(image, labels == number) for number in numbers])
@@ -262,29 +267,29 @@ IMAGE, LABELS = cells(10)[0]
     ("pairs", "words"),
     [
         ([], "train is empty"),
-        ([IMAGE], r"train\[0\]: expected a pair, \(picture, mask\), got ndarray"),
+        ([IMAGE], r"train\[0\]: expected a pair, \(image, mask\), got ndarray"),
         ([(IMAGE, LABELS), (IMAGE / 300.0 - 1, LABELS)], r"train\[1\]: .*\[0, 1\]"),
-        ([(IMAGE, LABELS.T)], r"train\[0\]: the mask is \(144, 96\), the picture \(96, 144\) .*: turn it, mask.T"),
-        ([(IMAGE, LABELS[:50])], r"the mask is \(50, 144\), .*: give it in the picture's size"),
+        ([(IMAGE, LABELS.T)], r"train\[0\]: the mask is \(144, 96\), the image \(96, 144\) .*: transpose it, mask.T"),
+        ([(IMAGE, LABELS[:50])], r"the mask is \(50, 144\), .*: give it in the image's size"),
         ([(IMAGE, IMAGE)], r"expected a mask HxW, got the shape \(96, 144, 3\); .* take a channel"),
         ([(IMAGE, LABELS * 0)], r"train\[0\]: the mask is empty, .*; leave the pair out"),
-        ([(IMAGE, LABELS / 9)], r"expected a mask of bool, or of whole numbers .*, got float64; .*`> 0.5`"),
+        ([(IMAGE, LABELS / 9)], r"expected a mask of bool, or of integers .*, got float64; .*`> 0.5`"),
         ([(IMAGE, np.eye(96, 144, dtype=int) * (np.arange(144) == 5))], r"object 1 covers 1 pixels, too few"),
     ],
-    ids=["none", "no pair", "no picture", "turned", "cut", "colours", "empty", "shares", "tiny"],
+    ids=["none", "no pair", "no image", "transposed", "cut", "colours", "empty", "shares", "tiny"],
 )
-def test_wrong_data_is_told_before_anything_is_learnt(small, pairs, words):
+def test_wrong_data_is_refused_before_training(small, pairs, words):
     with pytest.raises(ValueError, match=words):
         finetune(small, pairs, cells(0))
 
 
-def test_a_missing_picture_is_named(small):
+def test_a_missing_image_is_named(small):
     with pytest.raises(FileNotFoundError, match=r"validation\[0\]: .*nowhere.png"):
         finetune(small, cells(10), [("nowhere.png", LABELS)])
 
 
-def test_a_picture_may_not_be_in_both_sets(small):
+def test_an_image_may_not_be_in_both_sets(small):
     (image, labels), other = cells(10)[0], cells(0)[0]
     first, second = np.unique(labels)[1:3]
-    with pytest.raises(ValueError, match=r"validation\[1\]: this picture is among those to learn from"):
+    with pytest.raises(ValueError, match=r"validation\[1\]: this image is in train, too"):
         finetune(small, [(image, labels == first)], [other, (image, labels == second)])

@@ -4,12 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from sam_nb.learning import synthetic as painted
-from sam_nb.learning.synthetic import KINDS, synthetic_cells
+from sam_nb.learning.synthetic import KINDS, MIN_GAP, synthetic_cells
 
 
 @pytest.mark.parametrize("look", ["halo", "stain"])
-def test_a_seed_is_a_picture(look):
+def test_a_seed_is_an_image(look):
     first, again, other = (synthetic_cells(seed, look=look) for seed in (3, 3, 4))
     assert first.image.shape == (160, 240, 3)
     assert first.image.dtype == np.uint8
@@ -18,7 +17,7 @@ def test_a_seed_is_a_picture(look):
     assert (first.image != other.image).any()
 
 
-def test_looks_paint_the_same_cells():
+def test_looks_draw_the_same_cells():
     np.testing.assert_array_equal(synthetic_cells(5, look="halo").labels, synthetic_cells(5, look="stain").labels)
 
 
@@ -28,12 +27,12 @@ def test_every_kind_is_there_and_no_cell_touches_another():
         assert set(cells.kinds) == set(KINDS)
         assert set(np.unique(cells.labels)) == set(range(len(cells.kinds) + 1))
         for mask in cells.masks:
-            near = cv2.dilate(mask.astype(np.uint8), np.ones((2 * painted.GAP + 1,) * 2)) > 0
+            near = cv2.dilate(mask.astype(np.uint8), np.ones((2 * MIN_GAP + 1,) * 2)) > 0
             assert not (near & ~mask & (cells.labels > 0)).any()
             assert cv2.connectedComponents(mask.astype(np.uint8))[0] == 2
 
 
-def test_the_truth_is_where_the_cells_are_seen():
+def test_the_ground_truth_is_where_the_cells_are_seen():
     for seed in range(6):
         halo, stain = (synthetic_cells(seed, look=look) for look in ("halo", "stain"))
         for mask in halo.masks:
@@ -75,7 +74,7 @@ def test_a_class_map_numbers_the_kinds_in_the_order_given():
     assert not classes[cells.labels == 0].any()
 
 
-def test_mistakes_are_told():
+def test_mistakes_are_refused():
     with pytest.raises(ValueError, match="no kind of cell 'triangle': expected some of disc, rod, star, crescent"):
         synthetic_cells(0, ("disc", "triangle"))
     with pytest.raises(ValueError, match="no kind of cell"):

@@ -1,17 +1,21 @@
-"""What is pasted into scenes besides cut-outs: painted and assembled things, patches, stickers; and textures."""
+"""What is pasted into scenes besides cut-outs: painted and assembled objects, patches, stickers; and textures."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeAlias
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-SIDE = 288  # pixels of the square that painted things and patches are drawn on
+PartWithHole: TypeAlias = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None]
+
+SIDE = 288  # pixels of the square that painted objects and patches are drawn on
 
 
 @dataclass(frozen=True)
-class Thing:
-    """Something to paste.
+class PastedObject:
+    """An object to paste.
 
     Attributes
     ----------
@@ -20,11 +24,11 @@ class Thing:
         Parts, each with the hole (a part of the part: hub, pupil, handle) in it, if any.
     """
 
-    rgba: np.ndarray
-    parts: list = field(default_factory=list)
+    rgba: npt.NDArray[np.uint8]
+    parts: list[PartWithHole] = field(default_factory=list)
 
-    def with_sticker(self, sticker, rng):
-        """Return the thing with one more part painted on: a shape, often with a hole, or another cut-out.
+    def with_sticker(self, sticker: npt.NDArray[np.uint8] | None, rng: np.random.Generator) -> "PastedObject":
+        """Return the object with one more part painted on: a shape, often with a hole, or another cut-out.
 
         Parameters
         ----------
@@ -42,10 +46,10 @@ class Thing:
         hole = None
         if sticker is None:
             part = random_shape(rows, columns, centre, radius, rng) & solid
-            rgba[part, :3] = _fill(rows, columns, rng)[part]
+            rgba[part, :3] = _colours(rows, columns, rng)[part]
             if rng.random() < 0.6:
                 hole = random_shape(rows, columns, centre, radius * rng.uniform(0.3, 0.65), rng) & part
-                rgba[hole, :3] = _fill(rows, columns, rng)[hole]
+                rgba[hole, :3] = _colours(rows, columns, rng)[hole]
         else:
             factor = 2 * radius / max(sticker.shape[:2])
             affine = np.array([[factor, 0, centre[0] - radius], [0, factor, centre[1] - radius]])
@@ -55,10 +59,10 @@ class Thing:
         if part.sum() < 0.01 * solid.sum():
             return self
         covered = [(old & ~part, None if inner is None else inner & ~part) for old, inner in self.parts]
-        return Thing(rgba, [*covered, (part, hole)])
+        return PastedObject(rgba, [*covered, (part, hole)])
 
 
-def with_hole(mask):
+def with_hole(mask: npt.NDArray[np.bool_]) -> PartWithHole:
     """Return a part without its gaps, and the gaps if they are large: a tyre becomes the wheel, and what fills it.
 
     Parameters
@@ -75,7 +79,7 @@ def with_hole(mask):
     return (filled, gap) if np.count_nonzero(gap) > 0.08 * np.count_nonzero(filled) else (mask, None)
 
 
-def texture(height, width, rng):
+def texture(height: int, width: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Return height x width x 3 uint8: smooth noise of several sizes, stripes, a gradient, or almost one colour."""
     kind = rng.random()
     base = rng.uniform(0, 255, 3).astype(np.float32)
@@ -86,21 +90,21 @@ def texture(height, width, rng):
             noise = rng.random((cells, cells, 3), dtype=np.float32)
             waves += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC) / 1.4**octave
         waves -= waves.mean()
-        picture = base + waves / max(float(np.abs(waves).max()), 1e-6) * rng.uniform(10, 130)
+        image = base + waves / max(float(np.abs(waves).max()), 1e-6) * rng.uniform(10, 130)
     else:
         angle = rng.uniform(0, np.pi)
         ramp = np.cos(angle) * np.arange(width)[None] + np.sin(angle) * np.arange(height)[:, None]
         if kind < 0.65:
             wave = np.sin(ramp * 2 * np.pi / rng.uniform(4, 60))
             wave = np.sign(wave) if rng.random() < 0.5 else wave
-            picture = base + wave[..., None] * rng.normal(0, 40, 3)
+            image = base + wave[..., None] * rng.normal(0, 40, 3)
         else:
             reach = rng.normal(0, 60, 3) if kind < 0.85 else rng.normal(0, 8, 3)
-            picture = base + (ramp / np.abs(ramp).max())[..., None] * reach
-    return picture.clip(0, 255).astype(np.uint8)
+            image = base + (ramp / np.abs(ramp).max())[..., None] * reach
+    return image.clip(0, 255).astype(np.uint8)
 
 
-def _fill(rows, columns, rng):
+def _colours(rows: int, columns: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Return the colour of a painted shape: mostly plain, as paint and plastic are."""
     if rng.random() < 0.35:
         return texture(rows, columns, rng)
@@ -108,7 +112,9 @@ def _fill(rows, columns, rng):
     return (rng.uniform(0, 255, 3) + np.broadcast_to(ramp, (rows, columns, 1))).clip(0, 255).astype(np.uint8)
 
 
-def random_shape(rows, columns, centre, radius, rng):
+def random_shape(
+    rows: int, columns: int, centre: tuple[int, int], radius: float, rng: np.random.Generator
+) -> npt.NDArray[np.bool_]:
     """Return rows x columns bool: a disc, an ellipse, a rounded or sharp polygon around a centre (x, y)."""
     canvas = np.zeros((rows, columns), np.uint8)
     kind = rng.random()
@@ -131,21 +137,21 @@ def random_shape(rows, columns, centre, radius, rng):
     return canvas > 127
 
 
-def patch_thing(picture, rng):
+def patch_object(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> PastedObject:
     """Return a random shape cut out of a photograph: an object with no meaning but its border."""
-    piece = _patch(picture, rng)
+    piece = _patch(image, rng)
     shape = random_shape(SIDE, SIDE, (SIDE // 2, SIDE // 2), SIDE * rng.uniform(0.35, 0.5), rng)
-    return Thing(np.dstack([piece, shape.astype(np.uint8) * 255]))
+    return PastedObject(np.dstack([piece, shape.astype(np.uint8) * 255]))
 
 
-def assembled_thing(pictures, rng):
+def assembled_object(images: list[npt.NDArray[np.uint8]], rng: np.random.Generator) -> PastedObject:
     """Return an object put together from pieces that differ as much from each other as from what is behind them.
 
-    Only the outline tells what belongs to it, as on a car with its windows and wheels: its colours do not.
+    Only the outline shows what belongs to it, as on a car with its windows and wheels: its colours do not.
 
     Parameters
     ----------
-    pictures : list of HxWx3 numpy.ndarray of uint8
+    images : list of HxWx3 numpy.ndarray of uint8
         What some of the pieces are cut out of; the others are painted.
     rng : numpy.random.Generator
     """
@@ -157,57 +163,57 @@ def assembled_thing(pictures, rng):
         piece = random_shape(SIDE, SIDE, centre, radius, rng)
         if pieces and rng.random() < 0.4:  # wheels, ears and sleeves come in pairs
             piece |= piece[:, ::-1]
-        fill = _patch(pictures[rng.integers(len(pictures))], rng) if rng.random() < 0.4 else _fill(SIDE, SIDE, rng)
+        fill = _patch(images[rng.integers(len(images))], rng) if rng.random() < 0.4 else _colours(SIDE, SIDE, rng)
         rgb[piece] = fill[piece]
         pieces = [*(old & ~piece for old in pieces), piece]
         solid |= piece
         ys, xs = np.nonzero(solid)
         pick = rng.integers(len(ys))
         centre, radius = (int(xs[pick]), int(ys[pick])), SIDE * rng.uniform(0.08, 0.3)
-    return Thing(np.dstack([rgb, solid.astype(np.uint8) * 255]), [(piece, None) for piece in pieces])
+    return PastedObject(np.dstack([rgb, solid.astype(np.uint8) * 255]), [(piece, None) for piece in pieces])
 
 
-def _patch(picture, rng):
+def _patch(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Return a random piece of a photograph, SIDE x SIDE x 3 uint8."""
-    rows = min(SIDE, *picture.shape[:2])
-    top, left = (rng.integers(length - rows + 1) for length in picture.shape[:2])
-    return cv2.resize(picture[top : top + rows, left : left + rows], (SIDE, SIDE))
+    rows = min(SIDE, *image.shape[:2])
+    top, left = (rng.integers(length - rows + 1) for length in image.shape[:2])
+    return cv2.resize(image[top : top + rows, left : left + rows], (SIDE, SIDE))
 
 
-def painted_thing(rng):
+def painted_object(rng: np.random.Generator) -> PastedObject:
     """Return a painted object: rings, a vehicle with windows and wheels, a thin figure, or a shape with shapes."""
-    maker = rng.choice([_rings, _vehicle, _strokes, _shape_with_parts], p=[0.25, 0.35, 0.15, 0.25])
-    return maker(rng)
+    draw = rng.choice([_rings, _vehicle, _strokes, _shape_with_parts], p=[0.25, 0.35, 0.15, 0.25])
+    return draw(rng)
 
 
-def _disc(centre, radius):
+def _disc(centre: tuple[float, float], radius: float) -> npt.NDArray[np.bool_]:
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     cv2.circle(canvas, (round(centre[0]), round(centre[1])), max(1, round(radius)), 1, -1)
     return canvas > 0
 
 
-def _painted(solid, parts, rng):
-    """Colour a thing: `solid` first, then each part, then its hole, SIDE x SIDE bool all of them."""
-    rgb = _fill(SIDE, SIDE, rng).copy()
+def _painted(solid: npt.NDArray[np.bool_], parts: list[PartWithHole], rng: np.random.Generator) -> PastedObject:
+    """Colour an object: `solid` first, then each part, then its hole, SIDE x SIDE bool all of them."""
+    rgb = _colours(SIDE, SIDE, rng).copy()
     kept = []
     inside = [(part & solid, None if hole is None else hole & part & solid) for part, hole in parts]
     for part, hole in inside:
-        rgb[part] = _fill(SIDE, SIDE, rng)[part]
+        rgb[part] = _colours(SIDE, SIDE, rng)[part]
         if hole is not None:
-            rgb[hole] = _fill(SIDE, SIDE, rng)[hole]
+            rgb[hole] = _colours(SIDE, SIDE, rng)[hole]
         covered = [(old & ~part, None if inner is None else inner & ~part) for old, inner in kept]
         kept = [*covered, (part, hole)]
-    return Thing(np.dstack([rgb, solid.astype(np.uint8) * 255]), kept)
+    return PastedObject(np.dstack([rgb, solid.astype(np.uint8) * 255]), kept)
 
 
-def _rings(rng):
+def _rings(rng: np.random.Generator) -> PastedObject:
     """Return a wheel, plate or target: concentric discs, the innermost the hole of the next."""
     centre, radius = (SIDE / 2, SIDE / 2), SIDE * 0.48
     rim = radius * rng.uniform(0.5, 0.8)
     return _painted(_disc(centre, radius), [(_disc(centre, rim), _disc(centre, rim * rng.uniform(0.2, 0.7)))], rng)
 
 
-def _vehicle(rng):
+def _vehicle(rng: np.random.Generator) -> PastedObject:
     """Return a long body with a cabin, windows, and wheels with hubs, seen from the side."""
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     top, bottom = SIDE * rng.uniform(0.38, 0.55), SIDE * rng.uniform(0.62, 0.72)
@@ -235,8 +241,8 @@ def _vehicle(rng):
     return _painted(solid, parts, rng)
 
 
-def _strokes(rng):
-    """Return something thin: a bent line, a letter, a frame."""
+def _strokes(rng: np.random.Generator) -> PastedObject:
+    """Return a thin object: a bent line, a letter, a frame."""
     canvas = np.zeros((SIDE, SIDE), np.uint8)
     thickness = int(rng.integers(5, 26))
     kind = rng.random()
@@ -253,7 +259,7 @@ def _strokes(rng):
     return _painted(labels == 1 + stats[1:, cv2.CC_STAT_AREA].argmax(), [], rng)
 
 
-def _shape_with_parts(rng):
+def _shape_with_parts(rng: np.random.Generator) -> PastedObject:
     """Return a shape that carries up to three smaller ones, some with a hole."""
     solid = random_shape(SIDE, SIDE, (SIDE // 2, SIDE // 2), SIDE * 0.48, rng)
     ys, xs = np.nonzero(solid)

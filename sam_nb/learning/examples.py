@@ -1,0 +1,162 @@
+"""Labelled images as fine-tuning needs them: checked, encoded, and as targets on the grid of the decoder's logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+
+from sam_nb.images import load_image
+
+if TYPE_CHECKING:
+    from sam_nb.images import ImageLike
+    from sam_nb.model.embeddings import Embedding
+    from sam_nb.model.sam import Sam
+
+Labels: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer]
+"""HxW: bool for one object, or integers, 0 for background and another number for each object."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An encoded image and its labels.
+
+    Attributes
+    ----------
+    embedding : Embedding
+    labels : HxW numpy.ndarray of bool or int
+    numbers : N numpy.ndarray of bool or int
+        The values in `labels` that stand for objects.
+    """
+
+    embedding: Embedding
+    labels: Labels
+    numbers: Labels
+
+    def masks(self, chosen: npt.NDArray[np.integer] | slice = np.s_[:]) -> list[npt.NDArray[np.bool_]]:
+        """Return the masks of the chosen objects, list of HxW bool."""
+        return [self.labels == number for number in self.numbers[chosen]]
+
+
+def encode_examples(sam: Sam, pairs: Iterable[tuple[ImageLike, npt.ArrayLike]], name: str) -> list[Example]:
+    """Return an `Example` for each pair; pairs of the same image share its embedding.
+
+    Parameters
+    ----------
+    sam : Sam
+    pairs : iterable of (image, mask)
+        As in `sam_nb.learning.finetuning.finetune`.
+    name : str
+        What messages call the pairs.
+
+    Raises
+    ------
+    ValueError
+        There are no pairs, or one of them is not an image and its mask. The message names the pair.
+    FileNotFoundError
+        There is no such image.
+    """
+    pairs = list(pairs)
+    if not pairs:
+        raise ValueError(f"{name} is empty: expected at least one pair, (image, mask)")
+    # All pairs are checked before the first of them is encoded, which takes long.
+    read = [_read(pair, f"{name}[{number}]") for number, pair in enumerate(pairs)]
+    embeddings: dict[str, Embedding] = {}
+    examples = []
+    for image, labels, numbers in tqdm(read, unit="image", desc=f"encode {name}", leave=False):
+        embedding = sam.encode(image)
+        examples.append(Example(embeddings.setdefault(embedding.key, embedding), labels, numbers))
+    return examples
+
+
+def _read(pair: object, name: str) -> tuple[npt.NDArray[np.uint8], Labels, Labels]:
+    """Return image HxWx3, labels HxW and the numbers that stand for objects; raise a ValueError that names the pair."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(f"{name}: expected a pair, (image, mask), got {type(pair).__name__}")
+    try:
+        image = load_image(pair[0])
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"{name}: {error}") from error
+    labels, size = np.asarray(pair[1]), image.shape[:2]
+    if labels.ndim != 2:
+        raise ValueError(f"{name}: expected a mask HxW, got the shape {labels.shape}; of a colour image take a channel")
+    if labels.shape != size:
+        cure = "transpose it, mask.T" if labels.shape == size[::-1] else "give it in the image's size"
+        raise ValueError(f"{name}: the mask is {labels.shape}, the image {size} (height, width): {cure}")
+    if labels.dtype != bool and not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{name}: expected a mask of bool, or of integers with one for each object, got {labels.dtype}; "
+            "probabilities become a mask by `> 0.5`"
+        )
+    numbers = np.setdiff1d(labels, [0])
+    if not len(numbers):
+        raise ValueError(f"{name}: the mask is empty, there is no object to prompt for; leave the pair out")
+    return image, labels, numbers
+
+
+@dataclass(frozen=True, eq=False)
+class LowResTargets:
+    """An example with its ground truth on the grid of the decoder's low-res logits.
+
+    Attributes
+    ----------
+    example : Example
+    ground_truth : Nx256x256 torch.Tensor of bool
+        The mask of each object.
+    stride : int
+        Pixels of the encoder's input for each cell of the grid, along a side.
+    """
+
+    example: Example
+    ground_truth: torch.Tensor
+    stride: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many rows and columns of the grid are image, not padding."""
+        height, width = self.example.embedding.input_size
+        return -(-height // self.stride), -(-width // self.stride)
+
+    def pixel(self, cell: tuple[float, float]) -> tuple[float, float]:
+        """Return where the middle of a cell (x, y) lies in the image, pixels (x, y)."""
+        embedding = self.example.embedding
+        per_side = zip(cell, embedding.original_size[::-1], embedding.input_size[::-1], strict=True)
+        x, y = ((place + 0.5) * self.stride * original / seen - 0.5 for place, original, seen in per_side)
+        return x, y
+
+
+def low_res_targets(sam: Sam, example: Example, name: str) -> LowResTargets:
+    """Return an example's masks as the image goes through the encoder: resized to its input size and padded.
+
+    Parameters
+    ----------
+    sam : Sam
+    example : Example
+    name : str
+        What messages call the example.
+
+    Raises
+    ------
+    ValueError
+        An object is too small to cover a cell of the grid.
+    """
+    side, cells = sam.model.image_encoder.img_size, sam.model.prompt_encoder.mask_input_size[0]
+    height, width = example.embedding.input_size
+    ground_truth = []
+    for number, mask in zip(example.numbers, example.masks(), strict=True):
+        original = torch.from_numpy(mask)[None, None].float()
+        resized = F.interpolate(original, (height, width), mode="bilinear", align_corners=False, antialias=True)
+        padded = F.pad(resized, (0, side - width, 0, side - height))
+        ground_truth.append(F.avg_pool2d(padded, side // cells)[0, 0] > 0.5)
+        if not ground_truth[-1].any():
+            raise ValueError(
+                f"{name}: object {number} covers {np.count_nonzero(mask)} pixels, too few for the model to see; crop "
+                "the image around it, or set it to 0. (If the mask is a greyscale image, make it bool: `> 127`)"
+            )
+    return LowResTargets(example, torch.stack(ground_truth), side // cells)
