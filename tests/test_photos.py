@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from training import photos
-from training.photos import Mixed, PhotoComposer, PhotoPack, split
+from sam_nb import iou
+from training import photos, pseudo_parts
+from training.photos import Mixed, PhotoComposer, PhotoPack, region_mask, split
 from training.scenes import KINDS, Scene, Target
 
 BLUE, GREEN = (40, 80, 200), (30, 160, 60)
@@ -199,3 +200,41 @@ def test_what_is_hidden_is_no_longer_a_target():
     np.testing.assert_array_equal(left.excluded, part & ~hidden)
     assert rest.without(part).excluded is None
     np.testing.assert_array_equal(rest.without(part).region, rest.mask)
+
+
+def test_parts_that_touch_are_a_part_together():
+    whole = np.zeros((90, 60), bool)
+    whole[5:85, 10:50] = True
+    hair, face, shoe = np.zeros((3, 90, 60), bool)
+    hair[5:20, 10:50], face[20:40, 10:50], shoe[70:85, 10:50] = True, True, True
+    joined = photos._joined_parts([shoe, hair, face, hair | face], whole)
+    assert [target.kind for target in joined] == ["part"]
+    assert np.array_equal(joined[0].mask, hair | face)
+
+
+def test_parts_that_a_model_finds_become_regions_of_their_own():
+    labels = np.zeros((40, 60), np.uint8)
+    labels[5:35, 5:30], labels[5:35, 30:55] = 1, 2
+    objects = [{"regions": [1, 2], "parts": [[1]]}, {"regions": [2], "parts": []}]
+    before = [region_mask(labels, regions) for one in objects for regions in (one["regions"], *one["parts"])]
+    over_both, within = np.zeros((2, 40, 60), bool)
+    over_both[10:15, 25:35], within[20:25, 40:45] = True, True
+    new = pseudo_parts.add_parts(labels, objects, {0: [over_both], 1: [within, labels == 2]})
+    wholes = [objects[0]["regions"], objects[0]["parts"][0], objects[1]["regions"]]
+    assert all(np.array_equal(region_mask(new, regions), mask) for regions, mask in zip(wholes, before, strict=True))
+    assert np.array_equal(region_mask(new, objects[0]["parts"][1]), over_both)
+    assert np.array_equal(region_mask(new, objects[1]["parts"][0]), within)
+    assert np.array_equal(region_mask(new, objects[1]["parts"][1]), labels == 2)
+
+
+def test_what_stands_out_from_an_object_is_found(lite):
+    image = np.full((200, 300, 3), (90, 150, 60), np.uint8)
+    whole = np.zeros((200, 300), bool)
+    whole[30:170, 40:260] = True
+    image[whole] = (150, 110, 80)
+    eye = np.zeros((200, 300), np.uint8)
+    cv2.circle(eye, (190, 80), 14, 1, -1)
+    image[eye > 0] = (20, 20, 25)
+    parts = pseudo_parts.find_parts(lite, image, whole)
+    assert max(iou(part, eye > 0) for part in parts) > 0.8
+    assert pseudo_parts.find_parts(lite, image, whole & (np.arange(300) < 50)) == []

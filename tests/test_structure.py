@@ -20,9 +20,7 @@ BELOW = {"": set(), "model": set(), "canvas": {"model"}, "files": {"model"}, "le
 # Libraries that take long to import, or that only one place should know, and the modules that import them.
 DOORS = {
     "torch": {
-        "learning.finetuning",
-        "learning.losses",
-        "learning.unet",
+        *(f"learning.{name}" for name in ("decoder_step", "examples", "finetuning", "losses", "unet")),
         *(f"model.{name}" for name in ("efficientnet", "embeddings", "everything", "fast_decoder", "fast_encoder")),
         *(f"model.{name}" for name in ("internals", "lite", "loading", "sam")),
     },
@@ -40,12 +38,11 @@ DOORS = {
     "pooch": {"model.checkpoints"},
     "requests": {"model.checkpoints"},
     "anywidget": {"canvas.pointer"},
-    "pycocotools": {"files.coco", "model.everything"},
-    "IPython": {"canvas.widget"},
-    "ipycanvas": {"canvas.widget"},
-    "ipywidgets": {"canvas.controls", "canvas.pointer", "canvas.sliders", "canvas.widget"},
+    "pycocotools": {"files.coco"},
+    "IPython": {"canvas.fallback"},
+    "ipycanvas": {"canvas.layers"},
+    "ipywidgets": {f"canvas.{name}" for name in ("controls", "layers", "pointer", "sliders", "status", "widget")},
     "platformdirs": {"storage"},
-    "tempfile": {"storage"},
 }
 
 
@@ -82,7 +79,9 @@ def imports(module):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names |= {node.module} if node.module != "sam_nb" else {f"sam_nb.{alias.name}" for alias in node.names}
+            # From a folder modules are imported, from a module its names.
+            is_folder = node.module in ("sam_nb", *(f"sam_nb.{wing}" for wing in WINGS))
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} if is_folder else {node.module}
     return names
 
 

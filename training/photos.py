@@ -47,7 +47,8 @@ AROUND_ONE = 0.35  # share of scenes that are cut out around one object
 MIN_VISIBLE = 0.3  # share of an object that lies in a scene, for it to be a target
 MAX_OBJECTS, MAX_PARTS = 8, 5  # of a scene, and of each of its objects: of sixty book spines a few will do
 PASTED = 0.3  # share of the photographs onto which objects are pasted
-MAX_GAP = 5  # pixels between objects that count as touching
+MAX_JOINED = 2  # pairs of parts of an object that are targets
+MAX_GAP = 5  # pixels between objects, or parts, that count as touching
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,10 @@ class PhotoPack:
         image, labels = (np.frombuffer(content, np.uint8) for content in self._content[number])
         image = cv2.cvtColor(cv2.imdecode(image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         return image, cv2.imdecode(labels, cv2.IMREAD_UNCHANGED)
+
+    def encoded_image(self, number: int) -> bytes:
+        """Return a photograph's JPEG or WebP file, as it is in its pack."""
+        return self._content[number][0]
 
 
 def _suffix(pack: zipfile.ZipFile) -> str:
@@ -216,8 +221,10 @@ def _targets(
             continue
         targets.append(Target("object", whole, whole))
         wholes.append(whole)
+        parts = []
         for regions in (annotated["parts"][number] for number in rng.permutation(len(annotated["parts"]))[:MAX_PARTS]):
-            targets += part_targets(region_mask(labels, regions), whole, rng)
+            parts += part_targets(region_mask(labels, regions), whole, rng)
+        targets += parts + _joined_parts([part.mask for part in parts if part.kind == "part"], whole)
     return targets + _group_targets(wholes)
 
 
@@ -244,6 +251,22 @@ def part_targets(part: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_], rng:
         if size > 0.05 * of_whole and is_target(rest, MIN_OBJECT):
             targets.append(Target("rest", rest, whole, component))
     return targets
+
+
+def _joined_parts(parts: list[npt.NDArray[np.bool_]], whole: npt.NDArray[np.bool_]) -> list[Target]:
+    """List pairs of parts that touch each other, at most two: hair and face are a head."""
+    joined = []
+    for number, part in enumerate(parts):
+        grown = cv2.dilate(part.astype(np.uint8), np.ones((MAX_GAP, MAX_GAP), np.uint8)) > 0
+        for other in parts[number + 1 :]:
+            both = part | other
+            area, larger = np.count_nonzero(both), max(np.count_nonzero(part), np.count_nonzero(other))
+            # Two of which one lies in the other are no pair, and nearly the whole is no part.
+            if not 1.1 * larger < area < 0.7 * np.count_nonzero(whole):
+                continue
+            if (grown & other).any() and is_target(both, MIN_PART):
+                joined.append(Target("part", both, both))
+    return joined[:MAX_JOINED]
 
 
 def _group_targets(wholes: list[npt.NDArray[np.bool_]]) -> list[Target]:

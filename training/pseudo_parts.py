@@ -129,19 +129,23 @@ def add_parts(labels: npt.NDArray[np.integer], objects: list[dict], found: dict[
     labels = labels.astype(np.uint16)
     for number, parts in found.items():
         for part in parts:
-            new = []
-            for region in np.unique(labels[part & region_mask(labels, objects[number]["regions"])]).tolist():
-                here = part & (labels == region)
-                if here.sum() < (labels == region).sum():
-                    fresh = int(labels.max()) + 1
-                    labels[here] = fresh
-                    for one in objects:
-                        for group in (one["regions"], *one["parts"]):
-                            group += [fresh] if region in group else []
-                    region = fresh
-                new.append(region)
-            objects[number]["parts"].append(new)
+            regions = np.unique(labels[part & region_mask(labels, objects[number]["regions"])]).tolist()
+            objects[number]["parts"].append([_split_off(labels, objects, region, part) for region in regions])
     return labels
+
+
+def _split_off(labels: npt.NDArray[np.uint16], objects: list[dict], region: int, part: Mask) -> int:
+    """Make what a part has of a region a region of its own, in place; return its number."""
+    here = part & (labels == region)
+    if here.sum() == (labels == region).sum():
+        return region
+    fresh = int(labels.max()) + 1
+    labels[here] = fresh
+    for one in objects:
+        for group in (one["regions"], *one["parts"]):
+            if region in group:
+                group.append(fresh)
+    return fresh
 
 
 def main() -> None:
@@ -160,7 +164,7 @@ def main() -> None:
             if photograph.source in SOURCES:
                 wholes = [region_mask(labels, one["regions"]) for one in objects[:MAX_OBJECTS]]
                 labels = add_parts(labels, objects, {k: find_parts(sam, image, w) for k, w in enumerate(wholes)})
-            out.writestr(photograph.name + ".jpg", pack.image_file(number))
+            out.writestr(photograph.name + ".jpg", pack.encoded_image(number))
             out.writestr(photograph.name + ".png", cv2.imencode(".png", labels)[1].tobytes())
             manifest.append({"name": photograph.name, "objects": objects})
         out.writestr("manifest.json", json.dumps(manifest))
