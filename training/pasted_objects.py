@@ -139,42 +139,42 @@ def random_shape(
 
 def patch_object(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> PastedObject:
     """Return a random shape cut out of a photograph: an object with no meaning but its border."""
-    piece = _patch(image, rng)
+    texture = _patch(image, rng)
     shape = random_shape(SIDE, SIDE, (SIDE // 2, SIDE // 2), SIDE * rng.uniform(0.35, 0.5), rng)
-    return PastedObject(np.dstack([piece, shape.astype(np.uint8) * 255]))
+    return PastedObject(np.dstack([texture, shape.astype(np.uint8) * 255]))
 
 
 def assembled_object(images: list[npt.NDArray[np.uint8]], rng: np.random.Generator) -> PastedObject:
-    """Return an object put together from pieces that differ as much from each other as from what is behind them.
+    """Return an object put together from parts that differ as much from each other as from what is behind them.
 
     Only the outline shows what belongs to it, as on a car with its windows and wheels: its colours do not.
 
     Parameters
     ----------
     images : list of HxWx3 numpy.ndarray of uint8
-        What some of the pieces are cut out of; the others are painted.
+        What some of the parts are cut out of; the others are painted.
     rng : numpy.random.Generator
     """
     rgb = np.zeros((SIDE, SIDE, 3), np.uint8)
     solid = np.zeros((SIDE, SIDE), bool)
-    pieces = []
+    parts = []
     centre, radius = (SIDE // 2, SIDE // 2), SIDE * rng.uniform(0.25, 0.45)
     for _ in range(rng.integers(2, 6)):
-        piece = random_shape(SIDE, SIDE, centre, radius, rng)
-        if pieces and rng.random() < 0.4:  # wheels, ears and sleeves come in pairs
-            piece |= piece[:, ::-1]
+        part = random_shape(SIDE, SIDE, centre, radius, rng)
+        if parts and rng.random() < 0.4:  # wheels, ears and sleeves come in pairs
+            part |= part[:, ::-1]
         fill = _patch(images[rng.integers(len(images))], rng) if rng.random() < 0.4 else _colours(SIDE, SIDE, rng)
-        rgb[piece] = fill[piece]
-        pieces = [*(old & ~piece for old in pieces), piece]
-        solid |= piece
+        rgb[part] = fill[part]
+        parts = [*(old & ~part for old in parts), part]
+        solid |= part
         ys, xs = np.nonzero(solid)
         pick = rng.integers(len(ys))
         centre, radius = (int(xs[pick]), int(ys[pick])), SIDE * rng.uniform(0.08, 0.3)
-    return PastedObject(np.dstack([rgb, solid.astype(np.uint8) * 255]), [(piece, None) for piece in pieces])
+    return PastedObject(np.dstack([rgb, solid.astype(np.uint8) * 255]), [(part, None) for part in parts])
 
 
 def _patch(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Return a random piece of a photograph, SIDE x SIDE x 3 uint8."""
+    """Return a random square of a photograph, SIDE x SIDE x 3 uint8."""
     rows = min(SIDE, *image.shape[:2])
     top, left = (rng.integers(length - rows + 1) for length in image.shape[:2])
     return cv2.resize(image[top : top + rows, left : left + rows], (SIDE, SIDE))

@@ -158,7 +158,7 @@ def _decode_segmentation(form: Any, size: tuple[int, int]) -> npt.NDArray[np.boo
 # pycocotools.mask.decode gives the same mask, but hands NumPy 2 an array in a way that NumPy has deprecated: a
 # DeprecationWarning for each mask, and an error one day.
 def _decode_rle(runs: Sequence[int], size: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Return the mask, HxW bool, of run lengths: background and mask in turn, column by column."""
+    """Return the mask, HxW bool, of counts: background and mask in turn, column by column."""
     height, width = size
     if min(runs, default=0) < 0 or sum(runs) != height * width:
         raise ValueError(f"damaged run-length encoding: expected {height * width} pixels ({width}x{height})")
@@ -167,7 +167,7 @@ def _decode_rle(runs: Sequence[int], size: Sequence[int]) -> npt.NDArray[np.bool
 
 
 def _run_lengths(counts: bytes) -> list[int]:
-    """Return the run lengths that COCO's compressed text holds.
+    """Return the counts that COCO's compressed text holds.
 
     Each number is written five bits at a time, the lowest first, as a character from "0" on; a sixth bit says that more
     follow, and the last's fifth bit is the sign. From the fourth on a number is the difference to the last but one.
