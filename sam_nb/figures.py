@@ -69,7 +69,7 @@ def show(
     for mask in bits:
         check_size(mask, pixels)
     value = iou(bits[0], ground_truth) if len(bits) == 1 and ground_truth is not None else None
-    part = around or _whole(pixels)
+    part = _whole(pixels) if around is None else around
     axes = ax or _new_axes(part)
     axes.imshow(overlay(pixels, bits, outline=outline_width(*_size(part))))
     for one in _as_list(prompt):
@@ -120,7 +120,7 @@ def show_row(
         raise ValueError(
             f"{len(panels)} panels, but {len(for_each)} prompts and {len(words)} titles: give one for each"
         )
-    height, width = _size(around or _whole(pixels))
+    height, width = _size(_whole(pixels) if around is None else around)
     size = (WIDTH, WIDTH / len(panels) * height / width + 0.5)
     _, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
     for panel, one, prompt, title in zip(axes[0], panels, for_each, words, strict=True):

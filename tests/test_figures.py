@@ -70,10 +70,10 @@ def test_show_into_axes_of_the_reader(image, masks):
 
 
 def test_show_draws_a_part(image, masks):
-    show(image, masks, around=(10, 20, 50, 45))
+    show(image, masks, around=np.array([10, 20, 50, 45]))
     assert plt.gca().get_xlim() == (10, 50)
     assert plt.gca().get_ylim() == (45, 20)
-    show_row(image, masks, around=(10, 20, 50, 45))
+    show_row(image, masks, around=np.array([10, 20, 50, 45]))
     assert all(axes.get_xlim() == (10, 50) for axes in plt.gcf().axes)
     show(image)
     assert plt.gca().get_xlim() == (-0.5, 89.5)

@@ -13,7 +13,7 @@ from sam_nb.learning.examples import encode_examples, low_res_targets
 from sam_nb.learning.losses import prompt_loss
 from sam_nb.learning.synthetic import synthetic_cells
 from sam_nb.model.lite import build_lite
-from sam_nb.model.loading import speed_up
+from sam_nb.model.loading import use_fast_layers
 from sam_nb.model.sam import Sam
 
 
@@ -28,7 +28,7 @@ def small(lite):
     """Return `lite` with a square of 128 pixels: the same weights, a sixteenth of the work."""
     model = build_lite(128)
     model.load_state_dict(lite.model.state_dict())
-    return Sam(speed_up(model), "lite", "of lite at 128 pixels")
+    return Sam(use_fast_layers(model), "lite", "of lite at 128 pixels")
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +79,9 @@ def test_the_same_seed_gives_the_same_weights(small):
 def test_an_embedding_is_not_taken_from_one_model_to_the_other(run, small):
     made, _ = run
     image = cells(3)[0][0]
-    with pytest.raises(ValueError, match="made by other weights of lite"):
+    with pytest.raises(ValueError, match="got one by other weights of lite"):
         made.sam.decode(small.encode(image), Prompt(points=[(50, 40)]))
-    with pytest.raises(ValueError, match="made by other weights of lite"):
+    with pytest.raises(ValueError, match="got one by other weights of lite"):
         small.decode(made.sam.encode(image), Prompt(points=[(50, 40)]))
 
 
@@ -212,7 +212,7 @@ def test_a_corrective_click_lies_in_the_largest_error_of_the_image(small):
 def test_the_faster_decoder_has_upstream_s_gradients(random_vit_b):
     torch.manual_seed(1)
     upstream = random_vit_b.mask_decoder
-    ours = speed_up(copy.deepcopy(upstream))
+    ours = use_fast_layers(copy.deepcopy(upstream))
     features, position = torch.randn(1, 256, 64, 64), torch.randn(1, 256, 64, 64)
     sparse, dense = torch.randn(2, 3, 256), torch.randn(1, 256, 1, 1).expand(2, -1, 64, 64)
     ground_truth = torch.zeros(2, 256, 256)
@@ -235,7 +235,7 @@ def test_the_faster_decoder_has_upstream_s_gradients(random_vit_b):
 def test_meta_s_vit_b_learns_just_the_same(random_vit_b):
     model = copy.deepcopy(random_vit_b)
     del model.image_encoder.blocks[1:]  # eleven of twelve, which would only take their time
-    sam = Sam(speed_up(model), "vit_b", "random")
+    sam = Sam(use_fast_layers(model), "vit_b", "random")
     before = copy.deepcopy(model.state_dict())
     made = finetune(sam, cells(10), cells(0), steps=2, batch_size=2, lr=1e-3)
     changed = moved(before, made.sam.model.state_dict())

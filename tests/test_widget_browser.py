@@ -282,13 +282,16 @@ def test_the_preview_follows_the_mouse(hand):
 
 def test_the_preview_never_falls_behind(hand):
     hand.ask("[setattr(sam, 'wait', 0.15), setattr(canvas.controls.preview, 'value', True)] and 0")
+    before = hand.ask("len(sam.prompts)")
     for sweep in range(3):
         hand.page.mouse.move(*hand.place(100 + 10 * sweep, 100), steps=30)
         hand.page.mouse.move(*hand.place(900, 500), steps=30)
-    stopped = time.monotonic()
+    deadline = time.monotonic() + 30
     while hand.color(930, 500) == [90, 90, 90]:
-        assert time.monotonic() < stopped + 2, "the preview is behind the mouse"
+        assert time.monotonic() < deadline, "no preview"
         time.sleep(0.02)
+    # Of 180 places the mouse was at, those that it had left were skipped.
+    assert hand.ask("len(sam.prompts)") - before < 90
 
 
 def test_fast_clicks_all_count(hand):
@@ -317,16 +320,16 @@ def test_a_thousand_clicks_and_moves_leave_nothing_behind(hand):
     storm(100)
     memory, widgets, decoded = hand.ask(left)
     storm(900)
-    ended = time.monotonic()
+    deadline = time.monotonic() + 60
     while not hand.ask("not canvas.worker.is_busy"):
-        assert time.monotonic() < ended + 3, "the kernel is behind the mouse"
+        assert time.monotonic() < deadline, "the worker does not come to rest"
     memory_after, widgets_after, decoded_after = hand.ask(left)
     assert decoded_after - decoded > 500  # some objects are deleted before they were decoded
     assert widgets_after == widgets
     assert memory_after < memory + 40
     assert hand.ask("len(canvas.session.objects)") == 1
     hand.click(505, 405)
-    hand.wait_for(535, 405, masked=True, seconds=1)
+    hand.wait_for(535, 405, masked=True, seconds=20)
 
 
 def test_a_failing_model_is_reported_and_the_canvas_lives_on(hand):
