@@ -27,9 +27,9 @@ def polygons(mask: npt.ArrayLike, *, scale: int = 1, tolerance: float = 0.0) -> 
     mask : HxW array-like of bool
     scale : int
         1 for outlines through the centres of the outermost pixels, whose indices are the coordinates: for readers that
-        rasterize a polygon and its border (OpenCV, Pillow; so YOLO and LabelMe). More to trace the mask upscaled by this
-        factor, nearly along the pixels' outer edges, where pixel 0 reaches from 0 to 1: for readers that test on which
-        side a centre lies (COCO).
+        rasterize a polygon and its border (OpenCV, Pillow; so YOLO and LabelMe). More to trace the mask upscaled by
+        this factor, nearly along the pixels' outer edges, where pixel 0 reaches from 0 to 1: for readers that test on
+        which side a centre lies (COCO).
     tolerance : float
         Pixels by which the outline may be off to save points; 0 for all points that an exact mask needs.
 
