@@ -28,7 +28,7 @@ def main() -> None:
     show(image, title="the image", ax=axes[0, 0])
     for panel, (title, of_article) in zip(axes.flat[1:], SINGLE.items(), strict=False):
         name, prompt = ARTICLE_PROMPTS[of_article]
-        masks = sam.decode(embedding, prompt, multimask_output=False)
+        masks = sam.decode(embedding, prompt)
         around = AROUND_WHEEL if name == "tyre" else None
         show(image, masks, prompt, ground_truth=ground_truth[name], title=title, around=around, ax=panel)
     names, prompts = zip(*(ARTICLE_PROMPTS[of_article] for of_article in SEVERAL), strict=True)
