@@ -2,8 +2,8 @@
 
 An EfficientNet without what small devices compute badly: no squeeze-and-excitation, ReLU6 in place of SiLU (Tan and Le,
 "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019; "Lite": TensorFlow, 2020). The
-parameters are named as in timm's `tf_efficientnet_lite2`, and the features are equal to its (tests/test_lite.py). It
-is written out here because importing timm takes longer than encoding ten images.
+parameters are named as in timm's `tf_efficientnet_lite2`, and the features are equal to its
+(tests/model/test_lite.py). It is written out here because importing timm takes longer than encoding ten images.
 """
 
 import torch

@@ -113,7 +113,7 @@ class Hand:
 def server(tmp_path_factory):
     work = tmp_path_factory.mktemp("jupyter")
     (work / "notebooks").mkdir()
-    shutil.copy(Path(__file__).with_name("discs.py"), work / "notebooks")
+    shutil.copy(Path(__file__).parent.parent / "discs.py", work / "notebooks")
     lab.write_notebook(work / "notebooks" / "canvas.ipynb", CELL, text_below=FILLER)
     with lab.jupyter_lab(work / "notebooks", work) as served:
         yield served

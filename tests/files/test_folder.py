@@ -222,7 +222,9 @@ def test_a_killed_run_is_resumed(tmp_path, model, stop, is_update, finished):
 
     given = [str(value) for value in (*stop, model.log, folder, prompts, out, is_update)]
     with (tmp_path / "said").open("w") as said:
-        run = subprocess.Popen([sys.executable, "-c", KILLED, *given], cwd=Path(__file__).parent, stderr=said)
+        here = Path(__file__).parent
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (here, here.parent))))
+        run = subprocess.Popen([sys.executable, "-c", KILLED, *given], env=environment, stderr=said)
         try:
             until = time.monotonic() + 100
             while not (tmp_path / "hangs").exists():
