@@ -385,7 +385,8 @@ def shrink(paths: Sequence[Path], target: Path, side: int, quality: int) -> None
             scale = min(1, side / max(labels.shape))
             size = tuple(round(length * scale) for length in labels.shape[::-1])
             image = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), size, interpolation=cv2.INTER_AREA)
-            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+            labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+            labels = labels.astype(np.uint8 if labels.max() < 256 else np.uint16)
             image = cv2.imencode(".webp", image, [cv2.IMWRITE_WEBP_QUALITY, quality])[1]
             labels = cv2.imencode(".png", labels, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
             out.writestr(photograph.name + ".webp", image.tobytes())

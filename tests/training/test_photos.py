@@ -202,6 +202,15 @@ def test_what_is_hidden_is_no_longer_a_target():
     np.testing.assert_array_equal(rest.without(part).region, rest.mask)
 
 
+def test_more_regions_than_a_byte_counts_survive_the_smaller_pack(tmp_path):
+    image, labels = np.zeros((90, 120, 3), np.uint8), np.full((90, 120), 1, np.uint16)
+    labels[:, 60:] = 300
+    pack = write_pack(tmp_path / "pack.zip", {"coco/1": (image, labels, [{"regions": [300], "parts": []}])})
+    photos.shrink([pack], tmp_path / "small.zip", side=60, quality=80)
+    _, small = PhotoPack([tmp_path / "small.zip"], "train").read(0)
+    assert set(np.unique(small)) == {1, 300}
+
+
 def test_parts_that_touch_are_a_part_together():
     whole = np.zeros((90, 60), bool)
     whole[5:85, 10:50] = True
