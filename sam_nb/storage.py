@@ -85,6 +85,11 @@ def write_bytes(path: str | Path, content: bytes, *, overwrite: bool = False) ->
         part.write_bytes(content)
 
 
+def read_bytes(path: str | Path) -> bytes:
+    """Return a file's content; raises FileNotFoundError if there is none."""
+    return Path(path).expanduser().read_bytes()
+
+
 @contextlib.contextmanager
 def writing_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary folder beside `folder` to fill; the block itself renames it with `replace_folder`.

@@ -31,7 +31,12 @@ CHROMIUM_FLAGS = (
 
 def find_chromium():
     """Return the path of a Chromium on this computer, or None."""
-    return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    found = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+    if found is None:
+        with sync_playwright() as playwright:  # what `playwright install chromium` downloaded
+            own = playwright.chromium.executable_path
+        found = own if os.path.exists(own) else None
+    return found
 
 
 @contextlib.contextmanager

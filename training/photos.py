@@ -14,7 +14,7 @@ import json
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,29 +256,29 @@ def part_targets(part: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_], rng:
 def _joined_parts(parts: list[npt.NDArray[np.bool_]], whole: npt.NDArray[np.bool_]) -> list[Target]:
     """List pairs of parts that touch each other, at most two: hair and face are a head."""
     joined = []
-    for number, part in enumerate(parts):
-        grown = cv2.dilate(part.astype(np.uint8), np.ones((MAX_GAP, MAX_GAP), np.uint8)) > 0
-        for other in parts[number + 1 :]:
-            both = part | other
-            area, larger = np.count_nonzero(both), max(np.count_nonzero(part), np.count_nonzero(other))
-            # Two of which one lies in the other are no pair, and nearly the whole is no part.
-            if not 1.1 * larger < area < 0.7 * np.count_nonzero(whole):
-                continue
-            if (grown & other).any() and is_target(both, MIN_PART):
-                joined.append(Target("part", both, both))
+    for part, other in _touching(parts):
+        both = part | other
+        area, larger = np.count_nonzero(both), max(np.count_nonzero(part), np.count_nonzero(other))
+        # Two of which one lies in the other are no pair, and nearly the whole is no part.
+        if 1.1 * larger < area < 0.7 * np.count_nonzero(whole) and is_target(both, MIN_PART):
+            joined.append(Target("part", both, both))
     return joined[:MAX_JOINED]
 
 
 def _group_targets(wholes: list[npt.NDArray[np.bool_]]) -> list[Target]:
     """List pairs of objects that touch each other, at most three."""
-    groups = []
+    pairs = (mask | other for mask, other in _touching(wholes[:4]))
+    return [Target("group", both, both) for both in pairs if is_target(both, MIN_OBJECT)][:3]
+
+
+def _touching(masks: list[npt.NDArray[np.bool_]]) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
+    """Yield the pairs of masks with at most `MAX_GAP` pixels between them."""
     near = np.ones((MAX_GAP, MAX_GAP), np.uint8)
-    for number, mask in enumerate(wholes[:4]):
+    for number, mask in enumerate(masks):
         grown = cv2.dilate(mask.astype(np.uint8), near) > 0
-        for other in wholes[number + 1 : 4]:
-            if (grown & other).any() and is_target(mask | other, MIN_OBJECT):
-                groups.append(Target("group", mask | other, mask | other))
-    return groups[:3]
+        for other in masks[number + 1 :]:
+            if (grown & other).any():
+                yield mask, other
 
 
 class Mixed:

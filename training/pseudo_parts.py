@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from sam_nb import Prompt, bounding_box, iou, load_sam
+from sam_nb.model.everything import stability_score
 from sam_nb.model.sam import Sam
 from training.photos import PhotoPack, region_mask
 
@@ -25,6 +26,7 @@ MIN_OBJECT, MIN_PART = 3000, 120  # pixels
 MAX_SHARE = 0.16  # of the object
 MAX_CLICKS = 14
 MIN_CONTRAST = 20  # CIE Lab, between the part's border and what is around it
+STABILITY_OFFSET = 1.5  # of the logits
 MIN_SOLIDITY, MIN_STABILITY, MIN_SCORE = 0.8, 0.7, 0.45
 
 Mask = npt.NDArray[np.bool_]
@@ -54,12 +56,14 @@ def find_parts(sam: Sam, image: npt.NDArray[np.uint8], whole: Mask) -> list[Mask
     prompts = [Prompt(points=[click]) for click in clicks]
     for masks in sam.decode_batch(sam.encode(crop), prompts, multimask_output=True):
         for index in range(len(masks)):
-            mask, logits = masks.mask(index), masks.logits[index]
-            stability = np.count_nonzero(logits > 1.5) / max(1, np.count_nonzero(logits > -1.5))
-            if stability >= MIN_STABILITY and masks.scores[index] >= MIN_SCORE and _is_compact(mask, inside):
-                contrast = _contrast(lab, mask)
-                if contrast >= MIN_CONTRAST:
-                    found.append((contrast * stability * masks.scores[index], mask))
+            logits, score = masks.logits[index], masks.scores[index]
+            stability = stability_score(logits, STABILITY_OFFSET)
+            # A mask is upscaled only after the tests that need none.
+            if stability < MIN_STABILITY or score < MIN_SCORE or not _is_compact(masks.mask(index), inside):
+                continue
+            contrast = _contrast(lab, masks.mask(index))
+            if contrast >= MIN_CONTRAST:
+                found.append((contrast * stability * score, masks.mask(index)))
     kept: list[Mask] = []
     for _, mask in sorted(found, key=lambda pair: -pair[0]):
         if len(kept) < MAX_PARTS and all(iou(mask, other) < 0.5 for other in kept):

@@ -24,7 +24,7 @@ import pycocotools.mask
 from sam_nb.files.polygons import segment_polygons
 from sam_nb.files.records import category_names, checked_mask, decode_json, encode_json
 from sam_nb.masks import Segment, bounding_box
-from sam_nb.storage import write_bytes
+from sam_nb.storage import read_bytes, write_bytes
 
 
 def save_coco(
@@ -79,7 +79,7 @@ def load_coco(path: str | Path) -> list[Segment]:
     ValueError
         Not COCO JSON, or COCO JSON of several images.
     """
-    return decode_coco(Path(path).expanduser().read_bytes())
+    return decode_coco(read_bytes(path))
 
 
 def encode_coco(

@@ -9,8 +9,6 @@ import csv
 import hashlib
 import io
 import json
-import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from sam_nb.files.prompt_file import ImagePrompts
-from sam_nb.storage import escaped_file_name, write_bytes
+from sam_nb.storage import escaped_file_name, remove_unfinished, write_bytes
 
 if TYPE_CHECKING:
     from sam_nb.model.sam import Sam
@@ -73,14 +71,7 @@ def only_run_in(out: Path) -> Iterator[None]:
 
 def sweep(out: Path, jobs: Sequence[ImageJob]) -> None:
     """Remove what a killed run left unfinished, and nothing else."""
-    ours = {job.result(out).name for job in jobs} | {SUMMARY}
-    for path in out.iterdir():
-        part = re.fullmatch(r"\.(.+)-[a-z0-9_]{8}", path.name)  # as the tempfile module makes them
-        if part and part[1] in ours:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    remove_unfinished(out, [*(job.result(out).name for job in jobs), SUMMARY])
 
 
 def unchanged_jobs(sam: "Sam", jobs: Sequence[ImageJob], out: Path, *, overwrite: bool) -> set[ImageJob]:

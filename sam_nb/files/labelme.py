@@ -19,7 +19,7 @@ from sam_nb.files.polygons import PIXEL_OFFSET, segment_polygons
 from sam_nb.files.records import checked_mask, decode_json, encode_json
 from sam_nb.masks import Segment
 from sam_nb.rasterize import rasterize
-from sam_nb.storage import write_bytes
+from sam_nb.storage import read_bytes, write_bytes
 
 VERSION = "5.5.0"  # of LabelMe, whose fields these are
 
@@ -72,7 +72,7 @@ def load_labelme(path: str | Path) -> list[Segment]:
     ValueError
         Not a LabelMe JSON, or a shape is not a polygon.
     """
-    return decode_labelme(Path(path).expanduser().read_bytes())
+    return decode_labelme(read_bytes(path))
 
 
 def encode_labelme(

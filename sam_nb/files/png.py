@@ -25,7 +25,7 @@ from sam_nb.files.records import checked_mask
 from sam_nb.images import load_image
 from sam_nb.masks import Segment, as_mask
 from sam_nb.palette import PALETTE
-from sam_nb.storage import write_bytes
+from sam_nb.storage import read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from sam_nb.images import ImageLike
@@ -72,7 +72,7 @@ def load_mask(path: str | Path) -> npt.NDArray[np.bool_]:
     ValueError
         Not an image.
     """
-    return decode_mask(Path(path).expanduser().read_bytes())
+    return decode_mask(read_bytes(path))
 
 
 def save_cutout(image: "ImageLike", mask: npt.ArrayLike, path: str | Path, *, overwrite: bool = False) -> None:
@@ -139,7 +139,7 @@ def load_label_map(path: str | Path) -> npt.NDArray[np.uint8]:
     ValueError
         Not an image, or an image of colours instead of numbers.
     """
-    return decode_label_map(Path(path).expanduser().read_bytes())
+    return decode_label_map(read_bytes(path))
 
 
 def encode_mask(mask: npt.ArrayLike) -> bytes:

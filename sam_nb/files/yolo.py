@@ -18,7 +18,7 @@ from sam_nb.files.polygons import PIXEL_OFFSET, join_polygons, segment_polygons
 from sam_nb.files.records import category_names, checked_mask
 from sam_nb.masks import Segment
 from sam_nb.rasterize import rasterize
-from sam_nb.storage import write_bytes
+from sam_nb.storage import read_bytes, write_bytes
 
 MIN_COORDINATES = 6  # of an outline: three points
 
@@ -77,7 +77,7 @@ def load_yolo(path: str | Path, size: tuple[int, int], categories: Sequence[str]
     ValueError
         A line is not a label, or has a class that `categories` lacks.
     """
-    return decode_yolo(Path(path).expanduser().read_bytes(), size, categories)
+    return decode_yolo(read_bytes(path), size, categories)
 
 
 def encode_yolo(

@@ -232,11 +232,11 @@ def _worth_upscaling(embedding: Embedding, masks: Masks, thresholds: Thresholds,
     inside = tuple(slice(round(n * length / side)) for n, length in zip(embedding.input_size, low_res, strict=True))
     passing = (masks.scores > thresholds.pred_iou_thresh) | (thresholds.pred_iou_thresh <= 0)
     for index in np.flatnonzero(passing):
-        if not _stability(masks.logits[index][inside], offset) < thresholds.stability_score_thresh - MARGIN:
+        if not stability_score(masks.logits[index][inside], offset) < thresholds.stability_score_thresh - MARGIN:
             yield int(index)
 
 
-def _stability(logits: npt.NDArray[np.float32], offset: float) -> float:
+def stability_score(logits: npt.NDArray[np.float32], offset: float) -> float:
     """Return the IoU of the masks at a higher and a lower threshold; nan where both are empty, as upstream."""
     high = np.count_nonzero(logits > MASK_THRESHOLD + offset)
     low = np.count_nonzero(logits > MASK_THRESHOLD - offset)
@@ -267,7 +267,7 @@ def _candidate(
         "bbox": [box[0] + x0, box[1] + y0, box[2] - box[0], box[3] - box[1]],
         "predicted_iou": float(masks.scores[index]),
         "point_coords": [[float(point[0] + x0), float(point[1] + y0)]],
-        "stability_score": float(_stability(logits, offset)),
+        "stability_score": float(stability_score(logits, offset)),
         "crop_box": [x0, y0, x1 - x0, y1 - y0],
     }
 

@@ -53,21 +53,18 @@ class Thresholds:
 
 
 META_THRESHOLDS = Thresholds(pred_iou_thresh=0.88, stability_score_thresh=0.95, box_nms_thresh=0.7)
+"""The defaults of `segment_anything.SamAutomaticMaskGenerator`."""
 
 THRESHOLDS = {
     # The best of 260 triples on 12 held-out photographs (6 of COCO, 4 of Open Images, 2 of CCP), 16 x 16 clicks each,
     # by the mean share of annotated objects that a mask matches at IoU 0.5 (0.60; with Meta's thresholds 0.00), minus
     # 0.01 for each mask that matches none (11 an image).
     "lite": Thresholds(pred_iou_thresh=0.525, stability_score_thresh=0.4, box_nms_thresh=0.5),
-    "vit_b": META_THRESHOLDS,
-    "vit_l": META_THRESHOLDS,
-    "vit_h": META_THRESHOLDS,
 }
-"""Model name -> `Sam.thresholds`. Meta's are the defaults of `segment_anything.SamAutomaticMaskGenerator`."""
+"""Model name -> `Sam.thresholds`, for those that differ from `META_THRESHOLDS`."""
 
 # Beyond a tenth of a second a preview visibly lags behind the mouse.
-MAX_PREVIEW_SECONDS = {"lite": 0.1, "vit_b": 0.1, "vit_l": 0.1, "vit_h": 0.1}
-"""Model name -> `Sam.max_preview_seconds`."""
+MAX_PREVIEW_SECONDS = 0.1
 
 
 class Sam:
@@ -127,7 +124,7 @@ class Sam:
     @property
     def max_preview_seconds(self) -> float:
         """How long one decode may take for the canvas to preview the mask under the mouse by default, seconds."""
-        return MAX_PREVIEW_SECONDS.get(self.name, 0.1)
+        return MAX_PREVIEW_SECONDS
 
     def encode(self, image: "ImageLike", progress: Callable[[float], None] | None = None) -> Embedding:
         """Return the `Embedding` of an image: the slow step, once per image.
