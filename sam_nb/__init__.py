@@ -20,7 +20,6 @@ __version__ = "0.1.0"
 _HOME = {
     "CHECKPOINTS": "model.checkpoints",
     "Embedding": "model.embeddings",
-    "MaskSliders": "canvas.sliders",
     "Masks": "masks",
     "PALETTE": "palette",
     "Prompt": "prompts",
@@ -29,6 +28,7 @@ _HOME = {
     "Sam": "model.sam",
     "Segment": "masks",
     "Session": "session",
+    "available_models": "model.loading",
     "bounding_box": "masks",
     "click_curve": "clicks",
     "click_on": "clicks",
@@ -49,6 +49,7 @@ _HOME = {
     "load_yolo": "files.yolo",
     "next_click": "clicks",
     "overlay": "draw",
+    "play": "canvas.play",
     "predicted_iou": "model.internals",
     "save_coco": "files.coco",
     "save_cutout": "files.png",

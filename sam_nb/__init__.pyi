@@ -1,6 +1,6 @@
 """The public names, for editors and type checkers: those of the lazy table in `__init__.py`."""
 
-from sam_nb.canvas.sliders import MaskSliders as MaskSliders
+from sam_nb.canvas.play import play as play
 from sam_nb.canvas.widget import PromptCanvas as PromptCanvas
 from sam_nb.canvas.widget import segment as segment
 from sam_nb.clicks import click_curve as click_curve
@@ -49,6 +49,7 @@ from sam_nb.model.internals import fuse_dense_prompt as fuse_dense_prompt
 from sam_nb.model.internals import predicted_iou as predicted_iou
 from sam_nb.model.internals import token_attention as token_attention
 from sam_nb.model.internals import upscale as upscale
+from sam_nb.model.loading import available_models as available_models
 from sam_nb.model.loading import load_sam as load_sam
 from sam_nb.model.sam import Sam as Sam
 from sam_nb.model.sam import fit_to_side as fit_to_side

@@ -7,16 +7,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from sam_nb.draw import check_size, comparison, outline_width, overlay, overlay_records
 from sam_nb.images import ImageLike, load_image
 from sam_nb.masks import Masks, as_mask, iou
-from sam_nb.palette import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE, Color
+from sam_nb.palette import BOX, CORRECT, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE, Color
 from sam_nb.prompts import Prompt
 
 WIDTH = 8  # inches, as wide as a notebook's column
 MAX_HEIGHT = 5.5  # inches: no figure is taller than a screen
+DPI = 100  # pixels per inch of what `titled` draws
+TITLE_HEIGHT = 28  # pixels above the image
 
 MaskLike = Masks | npt.NDArray[np.bool_]
 """`Masks`, of which the highest-scoring is drawn, or one mask, HxW bool."""
@@ -35,6 +39,7 @@ def show(
     ground_truth: npt.NDArray[np.bool_] | None = None,
     title: str | None = None,
     around: Part | None = None,
+    ticks: bool = False,
     ax: Axes | None = None,
 ) -> None:
     """Draw an image with masks and prompts on it. The title names the model that made the masks.
@@ -53,6 +58,8 @@ def show(
         Comes before the IoU and the model's name.
     around : (float, float, float, float), optional
         Show only this part of the image, (x0, y0, x1, y1).
+    ticks : bool
+        Whether the axes count pixels.
     ax : matplotlib.axes.Axes, optional
         Where to draw. Default: a new figure, shown at once.
 
@@ -74,7 +81,7 @@ def show(
     axes.imshow(overlay(pixels, bits, outline=outline_width(*_size(part))))
     for one in _as_list(prompt):
         _draw_prompt(one, axes)
-    _frame(axes, part)
+    _frame(axes, part, ticks=ticks)
     axes.set_title(_title(given, value, title), loc="left", fontsize=11)
     if ax is None:
         plt.show()
@@ -125,8 +132,6 @@ def show_row(
     _, axes = plt.subplots(1, len(panels), figsize=size, layout="constrained", squeeze=False)
     for panel, one, prompt, title in zip(axes[0], panels, for_each, words, strict=True):
         show(pixels, one, prompt, ground_truth=ground_truth, title=title, around=around, ax=panel)
-        panel.set_xticks([])
-        panel.set_yticks([])
         panel.set_title(panel.get_title(loc="left"), loc="left", fontsize=9)
     plt.show()
 
@@ -170,7 +175,9 @@ def score(
     ground_truth: npt.NDArray[np.bool_],
     image: ImageLike | None = None,
     *,
+    aim: float | None = None,
     title: str | None = None,
+    around: Part | None = None,
 ) -> float:
     """Draw where a mask misses pixels and has too many, and return its IoU with the ground truth.
 
@@ -181,8 +188,12 @@ def score(
     ground_truth : HxW numpy.ndarray of bool
     image : image-like, optional
         Anything that `load_image` takes, shown in grey underneath. Default: plain grey.
+    aim : float, optional
+        The IoU to reach, 0 to 1: a line is printed that says whether it is reached, or not yet.
     title : str, optional
         Comes before the IoU. The model's name is added if `mask` is a `Masks`; if it is an array, name it here.
+    around : (float, float, float, float), optional
+        Show only this part of the image, (x0, y0, x1, y1). The IoU is that of the whole mask.
 
     Returns
     -------
@@ -200,19 +211,37 @@ def score(
     value = iou(bits, expected)
     pixels = np.full((*bits.shape, 3), 128, dtype=np.uint8) if image is None else load_image(image)
     compared = comparison(bits, expected, pixels)
-    part = _whole(pixels)
+    part = _whole(pixels) if around is None else around
     axes = _new_axes(part)
     axes.imshow(compared)
-    missing, extra = np.count_nonzero(expected & ~bits), np.count_nonzero(bits & ~expected)
+    counts = {
+        "correct": (CORRECT, bits & expected),
+        "missing": (MISSING, expected & ~bits),
+        "too much": (EXTRA, bits & ~expected),
+    }
     legend = [
-        Patch(color=_rgb(MISSING), label=f"missing, {missing:,} pixels"),
-        Patch(color=_rgb(EXTRA), label=f"too much, {extra:,} pixels"),
+        Patch(facecolor=_rgb(color), edgecolor="0.6", label=f"{word}, {np.count_nonzero(found):,} pixels")
+        for word, (color, found) in counts.items()
     ]
     axes.legend(handles=legend, loc="upper left", fontsize=9)
     _frame(axes, part)
     axes.set_title(_title([mask], value, title), loc="left", fontsize=11)
     plt.show()
+    if aim is not None:
+        print(_verdict(value, aim))
     return round(value, 2)
+
+
+def titled(image: ImageLike, title: str) -> npt.NDArray[np.uint8]:
+    """Return an image with a title above it, as `show` draws one, HxWx3 uint8 RGB; no figure is shown."""
+    pixels = load_image(image)
+    height, width = pixels.shape[:2]
+    figure = Figure(figsize=(width / DPI, (height + TITLE_HEIGHT) / DPI), dpi=DPI)
+    canvas = FigureCanvasAgg(figure)
+    figure.figimage(pixels, 0, 0)
+    figure.text(2 / DPI / figure.get_figwidth(), 1 - 7 / (height + TITLE_HEIGHT), title, fontsize=11, va="top")
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
 
 
 def show_mask(mask: npt.ArrayLike, ax: Axes, random_color: bool = False) -> None:
@@ -308,12 +337,22 @@ def _rgb(color: Color) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _frame(axes: Axes, part: Part) -> None:
+def _frame(axes: Axes, part: Part, *, ticks: bool = False) -> None:
     left, top, right, bottom = part
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
-    axes.tick_params(labelsize=8, colors="0.45", length=2)
     axes.spines[:].set_visible(False)
+    if ticks:
+        axes.tick_params(labelsize=8, colors="0.45", length=2)
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+
+
+def _verdict(value: float, aim: float) -> str:
+    # Compared as they are printed: "0.80, aim 0.80: not yet" would be a riddle.
+    reached = round(value, 2) >= round(aim, 2)
+    return f"{'reached' if reached else 'not yet'}: IoU {value:.2f}, aim {aim:.2f}"
 
 
 def _title(masks: Sequence[MaskLike], value: float | None, title: str | None) -> str:

@@ -19,4 +19,5 @@ NEGATIVE: Color = (213, 94, 0)  # vermilion; drawn as a cross
 BOX: Color = (0, 158, 115)
 
 MISSING: Color = (230, 159, 0)  # orange: in the ground truth, not in the mask
-EXTRA: Color = (204, 121, 167)  # purple: in the mask, not in the ground truth
+EXTRA: Color = (204, 121, 167)  # pink: in the mask, not in the ground truth
+CORRECT: Color = (215, 215, 215)  # in a legend: where both agree, the image is bright

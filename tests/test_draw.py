@@ -65,3 +65,31 @@ def test_a_mask_of_another_size_is_refused(blob):
         overlay(image, [blob[:, 1:]])
     with pytest.raises(ValueError, match=words):
         comparison(blob, blob[:, 1:], image)
+
+
+def test_a_mask_keeps_its_colour_while_others_come_and_go():
+    image = np.zeros((60, 200, 3), np.uint8)
+    records = []
+    for number in range(6):
+        mask = np.zeros(image.shape[:2], bool)
+        mask[10:50, 5 + 32 * number : 25 + 32 * number] = True
+        records.append({"segmentation": mask, "area": 800, "point_coords": [[15 + 32 * number, 30]]})
+    everything = overlay_records(image, records)
+    assert len({tuple(everything[30, 15 + 32 * number]) for number in range(6)}) > 2
+    assert np.array_equal(overlay_records(image, records[::-1]), everything)
+    for record in records:
+        mask = record["segmentation"]
+        assert np.array_equal(overlay_records(image, [record])[mask], everything[mask])
+
+
+def test_small_masks_lie_on_large_ones():
+    large, small = np.ones((40, 60), bool), np.zeros((40, 60), bool)
+    small[15:25, 20:30] = True
+    records = [
+        {"segmentation": small, "area": 100, "point_coords": [[25, 20]]},
+        {"segmentation": large, "area": 2400, "point_coords": [[50, 5]]},
+    ]
+    image = np.zeros((40, 60, 3), np.uint8)
+    both = overlay_records(image, records)
+    assert np.array_equal(both, overlay_records(image, records[::-1]))
+    assert not np.array_equal(both[20, 25], both[5, 5])

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from sam_nb.article import ARTICLE_PROMPTS
-from sam_nb.figures import score, show, show_box, show_everything, show_mask, show_points, show_row
+from sam_nb.figures import score, show, show_box, show_everything, show_mask, show_points, show_row, titled
 from sam_nb.images import load_image
 from sam_nb.palette import NEGATIVE, POSITIVE
 from sam_nb.prompts import Prompt
@@ -103,9 +103,42 @@ def test_score_counts_what_is_missing_and_too_much(blob):
     assert value == round(np.count_nonzero(mask & blob) / np.count_nonzero(mask | blob), 2)
     words = [text.get_text() for text in plt.gca().get_legend().get_texts()]
     assert words == [
+        f"correct, {np.count_nonzero(blob & mask)} pixels",
         f"missing, {np.count_nonzero(blob & ~mask)} pixels",
         f"too much, {np.count_nonzero(mask & ~blob)} pixels",
     ]
+
+
+@pytest.mark.parametrize(("aim", "said"), [(0.5, "not yet"), (0.43, "not yet"), (0.42, "reached"), (0.4, "reached")])
+def test_score_says_whether_the_aim_is_reached(blob, capsys, aim, said):
+    value = score(np.roll(blob, 10, axis=1), blob, aim=aim)
+    assert value == 0.42
+    assert capsys.readouterr().out == f"{said}: IoU 0.42, aim {aim:.2f}\n"
+
+
+def test_score_around_a_part_measures_the_whole_mask(blob, capsys):
+    mask = np.roll(blob, 6, axis=1)
+    mask[0, 80:] = True  # out of sight
+    value = score(mask, blob, around=(5, 25, 45, 55))
+    assert value == round(np.count_nonzero(mask & blob) / np.count_nonzero(mask | blob), 2)
+    assert plt.gca().get_xlim() == (5, 45)
+    assert plt.gca().get_ylim() == (55, 25)
+    assert capsys.readouterr().out == ""
+
+
+def test_only_who_reads_pixels_sees_ticks(image, masks):
+    show(image)
+    assert len(plt.gca().get_xticks()) == 0
+    show(image, ticks=True)
+    assert len(plt.gca().get_xticks()) > 2
+
+
+def test_a_title_above_an_image(image):
+    plain, other = titled(image, "left"), titled(image, "a longer title")
+    height, width = image.shape[:2]
+    assert plain.shape == other.shape == (height + 28, width, 3)
+    assert np.array_equal(plain[28:], image)
+    assert (other[:28] < 128).sum() > (plain[:28] < 128).sum() > 0
 
 
 def test_score_takes_ground_truth_of_zeros_and_ones(blob):

@@ -95,6 +95,11 @@ def load_sam(
     return sam
 
 
+def available_models() -> list[str]:
+    """Return the models whose weights are on this computer, "lite" first, then Meta's: `load_sam` downloads nothing."""
+    return ["lite", *(name for name, checkpoint in CHECKPOINTS.items() if checkpoint.path.exists())]
+
+
 def use_fast_layers(model: Module) -> Module:
     """Replace the attention layers and the mask decoder of a model by fast ones with the same weights, in place.
 

@@ -7,8 +7,9 @@ import torch
 
 from sam_nb.masks import iou
 from sam_nb.model import loading
+from sam_nb.model.checkpoints import CHECKPOINTS
 from sam_nb.model.embeddings import EmbeddingCache
-from sam_nb.model.loading import load_sam
+from sam_nb.model.loading import available_models, load_sam
 from sam_nb.model.sam import CHUNKS, Sam, Thresholds, fit_to_side
 from sam_nb.prompts import Prompt
 
@@ -31,6 +32,15 @@ def test_the_environment_variable_decides(monkeypatch):
         ValueError, match=r"no model 'vit_x', set by .* SAM_NB_MODEL: expected one of lite, vit_b, vit_l, vit_h"
     ):
         load_sam()
+
+
+def test_the_models_on_this_computer(monkeypatch, tmp_path):
+    monkeypatch.setenv("SAM_NB_HOME", str(tmp_path))
+    assert available_models() == ["lite"]
+    for name in ("vit_h", "vit_b"):
+        CHECKPOINTS[name].path.parent.mkdir(exist_ok=True)
+        CHECKPOINTS[name].path.touch()
+    assert available_models() == ["lite", "vit_b", "vit_h"]
 
 
 def test_an_unknown_name():
