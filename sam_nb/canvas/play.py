@@ -1,4 +1,4 @@
-"""Figures to play with: a picture that is drawn again whenever a slider, a switch or the pointer on it moves."""
+"""Figures to play with: an image that is drawn again whenever a slider, a switch or the pointer on it moves."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from sam_nb.session import Box, Point
 if TYPE_CHECKING:
     from sam_nb.images import ImageLike
 
-MAX_WIDTH, MAX_HEIGHT = 800, 520  # of the picture on the page, pixels
-FALLBACK_WIDTH = 640  # of the static picture: it is saved with the notebook
+MAX_WIDTH, MAX_HEIGHT = 800, 520  # of the image on the page, pixels
+FALLBACK_WIDTH = 640  # of the static image: it is saved with the notebook
 MAX_BUTTONS = 5  # a list of more choices becomes a menu
 MIN_BOX = 4  # canvas pixels; a shorter drag draws no box
 
 Draw = Callable[..., "tuple[ImageLike, str]"]
-"""Takes the values of the controls by name; returns a picture and its title."""
+"""Takes the values of the controls by name; returns an image and its title."""
 
 
 def play(draw: Draw, **controls: Any) -> Player:
-    """Return a `Player`: a picture with controls, drawn again by `draw` whenever one of them moves.
+    """Return a `Player`: an image with controls, drawn again by `draw` whenever one of them moves.
 
     Parameters
     ----------
     draw : callable
-        Takes the values of the controls by name; returns a picture, anything that `load_image` takes, and its title.
+        Takes the values of the controls by name; returns an image, anything that `load_image` takes, and its title.
     **controls
         By the names that `draw` gives its parameters: ``(low, high)`` or ``(low, high, step)`` for a slider, a list of
-        choices for buttons, True or False for a checkbox, a `Prompt` for the pointer on the picture, or a widget of
+        choices for buttons, True or False for a checkbox, a `Prompt` for the pointer on the image, or a widget of
         ipywidgets. Sliders and buttons begin at the default that `draw` has for the parameter.
 
     Raises
@@ -52,13 +52,13 @@ def play(draw: Draw, **controls: Any) -> Player:
     TypeError
         A parameter of `draw` has no control, a control no parameter, or a control is nothing of the above.
     ValueError
-        `draw` did not return a picture.
+        `draw` did not return an image.
     """
     return Player(draw, controls)
 
 
 class Player(ipywidgets.VBox):
-    """A picture that is drawn again whenever a control moves; `play` makes one.
+    """An image that is drawn again whenever a control moves; `play` makes one.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ class Player(ipywidgets.VBox):
     Attributes
     ----------
     controls : dict of str to ipywidgets.Widget
-        By name, but for the prompts, which are set on the picture.
+        By name, but for the prompts, which are set on the image.
     values : dict
         What `draw` got last, by name.
     title : str
-    picture : HxWx3 numpy.ndarray of uint8, RGB
+    image : HxWx3 numpy.ndarray of uint8, RGB
         What `draw` returned last.
     """
 
@@ -93,12 +93,12 @@ class Player(ipywidgets.VBox):
         self.values: dict[str, Any] = {name: widget.value for name, widget in self.controls.items()}
         if self._name is not None:
             self.values[self._name] = prompt
-        self.picture, self.title = _drawn(draw, self.values)
+        self.image, self.title = _drawn(draw, self.values)
         self._seconds = 0.0  # that the last drawing took
         self._timer: Cancellable | None = None
         self._drag: tuple[float, float] | None = None  # where the button went down, canvas pixels
         self._status = StatusLine()
-        self._view = _fit(self.picture)
+        self._view = _fit(self.image)
         self._layers = Layers(self._view.canvas_width, self._view.canvas_height)
         self._fallback = StaticFallback(
             render=self._static, describe=self.__repr__, guard=self._status.guard, call_later=call_later
@@ -134,7 +134,7 @@ class Player(ipywidgets.VBox):
             widget.observe(partial(self._on_control, name), "value")
         canvas = self._layers.canvas
         is_pointed = self._name is not None
-        relay = PointerRelay(target=canvas, touch_draws=is_pointed, label="Picture of " + ", ".join(self.values))
+        relay = PointerRelay(target=canvas, touch_draws=is_pointed, label="Image of " + ", ".join(self.values))
         if is_pointed:
             relay.on_event(lambda event: self._status.guard(partial(self._on_event, event)))
         canvas.on_client_ready(lambda: self._status.guard(self._show))
@@ -148,18 +148,18 @@ class Player(ipywidgets.VBox):
     def _redraw(self) -> None:
         self._timer = None
         started = self._clock()
-        self.picture, self.title = _drawn(self._draw, self.values)
+        self.image, self.title = _drawn(self._draw, self.values)
         self._show()
         self._seconds = self._clock() - started
         self._fallback.mark_stale()
         self._fallback.update_later()
 
     def _show(self) -> None:
-        view = _fit(self.picture)
+        view = _fit(self.image)
         if view != self._view:
             self._view = view
             self._layers.canvas.width, self._layers.canvas.height = view.canvas_width, view.canvas_height
-        jpeg = encode_image(self.picture, view)
+        jpeg = encode_image(self.image, view)
         with hold():
             self._layers.show_image(jpeg)
             self._show_prompt()
@@ -182,10 +182,10 @@ class Player(ipywidgets.VBox):
         return [Point(x, y, int(label)) for (x, y), label in points], box
 
     def _static(self) -> npt.NDArray[np.uint8]:
-        height, width = self.picture.shape[:2]
+        height, width = self.image.shape[:2]
         view = View.fit(height, width, MAX_HEIGHT, FALLBACK_WIDTH)
         points, box = self._marks()
-        return titled(snapshot(self.picture, view, painted=[], points=points, box=box, opacity=1), self.title)
+        return titled(snapshot(self.image, view, painted=[], points=points, box=box, opacity=1), self.title)
 
     # The pointer -----------------------------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class Player(ipywidgets.VBox):
         elif event.type == "move" and self._drag is not None and self._point(self._drag, event.place):
             with hold():
                 self._show_prompt()
-            if self._timer is None:  # movements come faster than pictures: half the time is theirs
+            if self._timer is None:  # movements come faster than images: half the time is theirs
                 self._timer = self._call_later(self._seconds, partial(self._status.guard, self._redraw))
         elif event.type == "cancel":
             self._drag = None
@@ -263,10 +263,10 @@ def _widget(given: object, default: object) -> ipywidgets.Widget | None:
 def _drawn(draw: Draw, values: dict[str, Any]) -> tuple[npt.NDArray[np.uint8], str]:
     drawn = draw(**values)
     if not (isinstance(drawn, tuple) and len(drawn) == 2 and isinstance(drawn[1], str)):
-        raise ValueError(f"draw returned {type(drawn).__name__}: expected a picture and its title, (picture, title)")
+        raise ValueError(f"draw returned {type(drawn).__name__}: expected an image and its title, (image, title)")
     return load_image(drawn[0]), drawn[1]
 
 
-def _fit(picture: npt.NDArray[np.uint8]) -> View:
-    height, width = picture.shape[:2]
+def _fit(image: npt.NDArray[np.uint8]) -> View:
+    height, width = image.shape[:2]
     return View.fit(height, width, MAX_HEIGHT, MAX_WIDTH)
