@@ -19,6 +19,8 @@ def overlay(
     colors: Sequence[Color] = PALETTE,
     alpha: float = 0.5,
     outline: int | None = None,
+    *,
+    zoom: int = 1,
 ) -> npt.NDArray[np.uint8]:
     """Return the image with masks laid over it, each filled and outlined in its colour.
 
@@ -31,9 +33,11 @@ def overlay(
     colors : sequence of (int, int, int)
         RGB, taken in turn.
     alpha : float
-        Of the fill, from 0 (invisible) to 1 (opaque).
+        Of the fill, from 0 (outlines alone) to 1 (opaque).
     outline : int, optional
         Width of the opaque outline, pixels. Default: 1/400 of the image's long side.
+    zoom : int
+        Upscale the image this many times: outlines of many masks get finer lines.
 
     Returns
     -------
@@ -44,15 +48,19 @@ def overlay(
     ValueError
         A mask is not a mask, or has another size than the image.
     """
-    blended = load_image(image)
-    height, width = blended.shape[:2]
+    pixels = load_image(image)
+    height, width = pixels.shape[:2]
     outline = outline_width(height, width) if outline is None else outline
+    blended = cv2.resize(pixels, (zoom * width, zoom * height), interpolation=cv2.INTER_CUBIC)
     for index, bits in enumerate(masks):
         mask, color = as_mask(bits), colors[index % len(colors)]
-        check_size(mask, blended)
-        blended[mask] = np.rint(blended[mask] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
+        check_size(mask, pixels)
+        if alpha > 0:
+            inside = mask.repeat(zoom, axis=0).repeat(zoom, axis=1)
+            blended[inside] = np.rint(blended[inside] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(blended, contours, -1, color, outline, cv2.LINE_AA)
+        zoomed = [contour * zoom + zoom // 2 for contour in contours]
+        cv2.drawContours(blended, zoomed, -1, color, outline, cv2.LINE_AA)
     return blended
 
 

@@ -29,6 +29,24 @@ def test_overlay_takes_colours_in_turn(blob):
     assert np.array_equal(overlay(image, []), image)
 
 
+def test_outlines_alone_leave_the_inside(blob):
+    image = np.full((*blob.shape, 3), 100, np.uint8)
+    drawn = overlay(image, [blob], alpha=0)
+    changed = (drawn != 100).any(axis=2)
+    assert not changed[40, 25]
+    assert changed[40].any()
+
+
+def test_overlay_zooms(blob):
+    image = np.zeros((*blob.shape, 3), np.uint8)
+    drawn, small = overlay(image, [blob], alpha=1, zoom=3), overlay(image, [blob], alpha=1)
+    assert drawn.shape == (180, 270, 3)
+    assert tuple(drawn[121, 76]) == PALETTE[0]
+    filled, expected = drawn.any(axis=2).mean(), small.any(axis=2).mean()
+    assert abs(filled - expected) < 0.2 * expected
+    assert np.array_equal(overlay(image, [blob], zoom=1), overlay(image, [blob]))
+
+
 def test_palette_colours_differ():
     assert len(set(PALETTE)) == len(PALETTE)
 
