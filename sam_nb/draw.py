@@ -10,7 +10,10 @@ import numpy.typing as npt
 
 from sam_nb.images import ImageLike, load_image
 from sam_nb.masks import as_mask
-from sam_nb.palette import EXTRA, MISSING, PALETTE, Color
+from sam_nb.palette import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE, Color
+from sam_nb.prompts import Prompt
+
+WHITE: Color = (255, 255, 255)
 
 
 def overlay(
@@ -19,6 +22,8 @@ def overlay(
     colors: Sequence[Color] = PALETTE,
     alpha: float = 0.5,
     outline: int | None = None,
+    *,
+    prompt: Prompt | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Return the image with masks laid over it, each filled and outlined in its colour.
 
@@ -34,6 +39,8 @@ def overlay(
         Of the fill, from 0 (invisible) to 1 (opaque).
     outline : int, optional
         Width of the opaque outline, pixels. Default: 1/400 of the image's long side.
+    prompt : Prompt, optional
+        Drawn on top as the canvas draws it: a green plus is a click on the object, an orange cross a click off it.
 
     Returns
     -------
@@ -53,7 +60,25 @@ def overlay(
         blended[mask] = np.rint(blended[mask] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(blended, contours, -1, color, outline, cv2.LINE_AA)
+    if prompt is not None:
+        _draw_prompt(blended, prompt)
     return blended
+
+
+def _draw_prompt(image: npt.NDArray[np.uint8], prompt: Prompt) -> None:
+    """Mark points and box in an image, HxWx3, in sizes that suit the image's."""
+    unit = max(image.shape) / 640  # the canvas' sizes are those for an image this long
+    radius, edge = max(3, round(8 * unit)), max(1, round(2 * unit))
+    if prompt.box is not None:
+        x0, y0, x1, y1 = np.rint(prompt.box).astype(int).tolist()
+        for color, width in ((WHITE, 2 * edge), (BOX, edge)):
+            cv2.rectangle(image, (x0, y0), (x1, y1), color, width)
+    if prompt.points is not None and prompt.labels is not None:
+        for place, label in zip(np.rint(prompt.points).astype(int).tolist(), prompt.labels.tolist(), strict=True):
+            cv2.circle(image, place, radius + edge, WHITE, -1, cv2.LINE_AA)
+            cv2.circle(image, place, radius, POSITIVE if label else NEGATIVE, -1, cv2.LINE_AA)
+            kind = cv2.MARKER_CROSS if label else cv2.MARKER_TILTED_CROSS
+            cv2.drawMarker(image, place, WHITE, kind, radius + 1, edge, cv2.LINE_AA)
 
 
 def check_size(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]) -> None:
