@@ -27,7 +27,7 @@ OF_THIS_COMPUTER = (NOTEBOOKS.parent, Path.home(), Path(tempfile.gettempdir()))
 
 KERNEL_CONFIG = """
 c.InlineBackend.figure_formats = {"jpeg"}
-c.InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "dpi": 110, "pil_kwargs": {"quality": 82}}
+c.InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "dpi": 100, "pil_kwargs": {"quality": 78}}
 """
 
 
