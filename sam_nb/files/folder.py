@@ -30,7 +30,7 @@ from sam_nb.files.folder_state import (
     write_summary,
 )
 from sam_nb.files.prompt_file import ANY_IMAGE, ImagePrompts, read_prompt_file
-from sam_nb.files.records import encode_json
+from sam_nb.files.records import checked_mask, encode_json
 from sam_nb.files.results import save_segments
 from sam_nb.images import load_image
 from sam_nb.masks import Segment
@@ -184,6 +184,8 @@ def _run(sam: "Sam", job: ImageJob, out: Path) -> list[Row]:
         content = job.path.read_bytes()
         image = load_image(content)
         segments = _segments(sam, image, job.prompts)
+        for segment in segments:
+            checked_mask(segment, image.shape[:2])
     except FAILURES as error:
         return [empty_row(job, FAILED, reason=" ".join(str(error).split()) or type(error).__name__)]
     if not segments:

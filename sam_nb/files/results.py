@@ -64,7 +64,7 @@ def save_segments(
     FileExistsError
         The folder exists, and `overwrite` is false.
     ValueError
-        There is no segment, not an image, or a mask has another size than the image.
+        There is no segment, not an image, or a mask is empty or has another size than the image.
     """
     folder = Path(folder).expanduser()
     if not segments:

@@ -17,7 +17,8 @@ from discs import Discs
 from filelock import FileLock
 from PIL import Image
 
-from sam_nb import Prompt, Session, load_coco, load_image, load_mask, segment_folder
+import sam_nb.files.folder
+from sam_nb import Prompt, Segment, Session, load_coco, load_image, load_mask, segment_folder
 
 HEIGHT, WIDTH = 40, 60
 COUNT = 50
@@ -308,6 +309,19 @@ def test_a_failing_image_has_its_reason_in_the_table_and_the_others_go_on(model,
     rows = segment_folder(model, folder, prompts, out)
     assert [row["status"] for row in rows] == ["unchanged", *["done"] * 4]
     assert model.encoded() == [1, 3, 7, 8]
+
+
+def test_an_empty_mask_is_a_reason_and_the_others_go_on(model, folder, box, out, monkeypatch):
+    decode = sam_nb.files.folder._segments
+
+    def with_an_empty_one(sam, image, prompts):
+        (segment,) = decode(sam, image, prompts)
+        return [Segment(segment.mask & (image[0, 0, 0] != 2), "door", "part", 0.5)]
+
+    monkeypatch.setattr(sam_nb.files.folder, "_segments", with_an_empty_one)
+    rows = segment_folder(model, folder, box, out)
+    assert {row["image"]: row["status"] for row in rows} == {"a.png": "done", "a.jpg": "failed", "b.png": "done"}
+    assert "door: the mask is empty" in next(row["reason"] for row in rows if row["image"] == "a.jpg")
 
 
 def test_stale_results_are_named_and_replaced_only_on_request(model, folder, box, out, tmp_path):
