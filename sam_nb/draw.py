@@ -15,7 +15,7 @@ from sam_nb.palette import EXTRA, MISSING, PALETTE, Color
 
 def overlay(
     image: ImageLike,
-    masks: Sequence[npt.NDArray[np.bool_]],
+    masks: Sequence[npt.NDArray[np.bool_]] | npt.NDArray[np.bool_],
     colors: Sequence[Color] = PALETTE,
     alpha: float = 0.5,
     outline: int | None = None,
@@ -27,7 +27,7 @@ def overlay(
     image : image-like
         Anything that `load_image` takes.
     masks : sequence of HxW numpy.ndarray of bool
-        Later ones lie on top.
+        Later ones lie on top. One mask HxW is taken, too.
     colors : sequence of (int, int, int)
         RGB, taken in turn.
     alpha : float
@@ -47,8 +47,9 @@ def overlay(
     blended = load_image(image)
     height, width = blended.shape[:2]
     outline = outline_width(height, width) if outline is None else outline
-    for index, bits in enumerate(masks):
-        mask, color = as_mask(bits), colors[index % len(colors)]
+    given = [masks] if isinstance(masks, np.ndarray) and masks.ndim == 2 else masks
+    for index, bits in enumerate(given):
+        mask, color = as_mask(bits, f"masks[{index}]"), colors[index % len(colors)]
         check_size(mask, blended)
         blended[mask] = np.rint(blended[mask] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
