@@ -8,7 +8,6 @@ import contextlib
 import difflib
 import io
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ _DATA = Path(__file__).parent / "data"
 
 URL_TIMEOUT = 30  # seconds without a byte
 MAX_DOWNLOAD = 200_000_000  # bytes: an image, not a disk image
-MAX_WORDS, MAX_REASON = 100, 300  # characters of a path or an address, and of another library's error, in our errors
+MAX_WORDS, MAX_REASON = 300, 300  # characters of a path or an address, and of another library's error, in our errors
 
 DEPTHS = (8, 10, 12, 14, 16)  # bits of a sensor whose values are kept in 16
 
@@ -144,8 +143,11 @@ def image_pixels(content: bytes, name: str | Path) -> npt.NDArray[Any]:
         Not an image, or damaged, or of a kind that Pillow does not read.
     """
     image = open_image(content, name)
-    with _naming(name):
-        return _upright(_deep_colours(content, image) if _has_deep_colours(content) else _stored(image, content), image)
+    try:
+        pixels = _deep_colours(content, image) if _has_deep_colours(content) else _stored(image, content)
+    except ValueError as error:
+        raise ValueError(f"{_short(name)}: {error}") from error
+    return _upright(pixels, image)
 
 
 def open_image(content: bytes, name: str | Path) -> Image.Image:
@@ -234,15 +236,6 @@ def _short(name: str | Path) -> str:
     return repr(text if len(text) <= MAX_WORDS else f"{text[: MAX_WORDS // 2]}...{text[-MAX_WORDS // 4 :]}")
 
 
-@contextlib.contextmanager
-def _naming(name: str | Path) -> Iterator[None]:
-    """Put a file's name before what is wrong with its pixels."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{_short(name)}: {error}") from error
-
-
 def _other_file(content: bytes) -> str:
     """Return what a file is that Pillow does not read, and the cure, to end a sentence; "" if that is unknown."""
     if not content:
@@ -292,8 +285,10 @@ def _page_count(content: bytes) -> int:
 
 def _from_content(content: bytes, name: str | Path) -> npt.NDArray[np.uint8]:
     pixels = image_pixels(content, name)
-    with _naming(name):
+    try:
         return _from_array(pixels)
+    except ValueError as error:
+        raise ValueError(f"{_short(name)}: {error}. The array is numpy.asarray(PIL.Image.open(path))") from error
 
 
 def _from_pil(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -262,7 +262,7 @@ def test_a_message_never_holds_the_image_itself(tmp_path):
     for source in (data, "x" * 5000, tmp_path / ("y" * 5000), "http://127.0.0.1:1/" + "z" * 5000):
         with pytest.raises((ValueError, FileNotFoundError)) as caught:
             load_image(source)
-        assert len(str(caught.value)) < 700
+        assert len(str(caught.value)) < 900
     with pytest.raises(ValueError, match=r"of a data: address give the bytes, base64.b64decode"):
         load_image(data)
 
