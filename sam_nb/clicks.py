@@ -89,6 +89,9 @@ def depths(region: Mask) -> tuple[tuple[int, int], npt.NDArray[np.float32]]:
     hxw numpy.ndarray of float32
         Distances in pixels within that window, 0 outside the region.
     """
+    region = as_mask(region, "region")
+    if not region.any():
+        raise ValueError("region: expected a mask that is not empty")
     # Only the region's own window is searched: regions are small, images are not.
     left, top, right, bottom = bounding_box(region)
     window = region[top:bottom, left:right].astype(np.uint8)

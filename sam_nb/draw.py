@@ -18,7 +18,7 @@ WHITE: Color = (255, 255, 255)
 
 def overlay(
     image: ImageLike,
-    masks: Sequence[npt.NDArray[np.bool_]],
+    masks: Sequence[npt.NDArray[np.bool_]] | npt.NDArray[np.bool_],
     colors: Sequence[Color] = PALETTE,
     alpha: float = 0.5,
     outline: int | None = None,
@@ -33,7 +33,7 @@ def overlay(
     image : image-like
         Anything that `load_image` takes.
     masks : sequence of HxW numpy.ndarray of bool
-        Later ones lie on top.
+        Later ones lie on top. One mask HxW is taken, too.
     colors : sequence of (int, int, int)
         RGB, taken in turn.
     alpha : float
@@ -59,8 +59,9 @@ def overlay(
     outline = outline_width(height, width) if outline is None else outline
     size = (zoom * width, zoom * height)
     blended = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-    for index, bits in enumerate(masks):
-        mask, color = as_mask(bits), colors[index % len(colors)]
+    given = [masks] if isinstance(masks, np.ndarray) and masks.ndim == 2 else masks
+    for index, bits in enumerate(given):
+        mask, color = as_mask(bits, f"masks[{index}]"), colors[index % len(colors)]
         check_size(mask, pixels)
         if alpha > 0:
             inside = mask.repeat(zoom, axis=0).repeat(zoom, axis=1)

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 MASK_THRESHOLD = 0.0  # mask where the logits are above it, in all of `segment_anything`'s models
+MAX_TINT = 16  # between the channels of an image that is grey, after JPEG
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +166,7 @@ def iou(mask: npt.ArrayLike, ground_truth: npt.ArrayLike) -> float:
     Parameters
     ----------
     mask, ground_truth : HxW array-like of bool
+        Or another form of one mask, see `as_mask`.
 
     Returns
     -------
@@ -172,7 +176,7 @@ def iou(mask: npt.ArrayLike, ground_truth: npt.ArrayLike) -> float:
     Raises
     ------
     ValueError
-        The masks differ in size, are not HxW, or are not bool (0 and 1 of any type pass too).
+        The masks differ in size, or one is not one mask.
     """
     found, expected = as_mask(mask, "mask"), as_mask(ground_truth, "ground_truth")
     if found.shape != expected.shape:
@@ -182,36 +186,155 @@ def iou(mask: npt.ArrayLike, ground_truth: npt.ArrayLike) -> float:
 
 
 def as_mask(value: npt.ArrayLike, name: str = "mask") -> npt.NDArray[np.bool_]:
-    """Return one mask as an HxW bool array.
+    """Return one mask as an HxW bool array: the door through which every mask enters, from arrays and from files.
 
     Parameters
     ----------
-    value : HxW or 1xHxW array-like
-        Bool, or 0 and 1 of any type. A tensor of torch on the CPU passes too.
+    value : HxW, 1xHxW, HxWx1, HxWx3 or HxWx4 array-like
+        One of
+
+        * bool;
+        * numbers of any type, 0 outside and one other value inside, such as 0 and 1 or 0 and 255;
+        * probabilities: floats in [0, 1], inside above 0.5;
+        * such a mask after JPEG or resizing, grey from 0 to 255 and nearly all of it black or white: inside above 127;
+        * an image, uint8: RGB in black and one colour, or in grey as above; RGBA, transparent outside or opaque.
+
+        A tensor of torch passes too, on any device.
     name : str
         What the error calls it.
 
     Raises
     ------
     ValueError
-        The shape is another one, or the values are.
+        The shape is another one, or the values are: labels of several objects, negative values, NaN, a grey image.
     """
-    array = np.asarray(value)
+    array = _one_layer(value, name)
+    if array.dtype == bool or array.size == 0:
+        return array.astype(bool, copy=False)
+    low, high = array.min(), array.max()
+    if array.dtype.kind == "f" and low >= 0 and high <= 1:
+        return array > 0.5
+    is_flat = low == high and high not in (0, 1, 255, 65535)  # inside or outside?
+    if low >= 0 and np.isfinite(high) and not is_flat and ((array == 0) | (array == high)).all():
+        return array > 0
+    if _is_black_and_white(array):
+        return array > 127
+    raise ValueError(f"{name}: expected True and False, {_values_in_words(array)}")
+
+
+def as_labels(value: npt.ArrayLike, name: str = "labels") -> npt.NDArray[np.bool_] | npt.NDArray[np.integer]:
+    """Return the labels of an image: bool for one object, or integers, 0 for background and a number for each object.
+
+    Parameters
+    ----------
+    value : HxW array-like
+        Bool, integers from 0 (of any type, also floats), or an image of one mask as `as_mask` takes it. A grey image of
+        a mask, as JPEG leaves it, is one object.
+    name : str
+        What the error calls it.
+
+    Raises
+    ------
+    ValueError
+        The shape is another one, or the values are: negative ones such as -1 for what is to be ignored, fractions, NaN.
+    """
+    array = _one_layer(value, name)
+    if array.dtype == bool or array.size == 0:
+        return array.astype(bool, copy=False)
+    if not (array.min() >= 0 and np.isfinite(array.max())):
+        raise ValueError(f"{name}: expected integers from 0, {_values_in_words(array)}")
+    if _is_black_and_white(array):
+        return array > 127
+    if array.dtype.kind == "f":
+        if (array % 1).any():
+            raise ValueError(
+                f"{name}: expected a mask of bool, or of integers with one for each object, got {array.dtype}; "
+                "probabilities become a mask by `> 0.5`"
+            )
+        array = array.astype(np.int64)
+    return array
+
+
+def _one_layer(value: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    """Return the numbers of a mask, HxW, whichever way its colours are stored."""
+    if isinstance(value, Masks):
+        raise ValueError(f"{name}: expected one mask, HxW, got {len(value)}; choose one, masks.best or masks.mask(0)")
+    if isinstance(value, str | PurePath):
+        raise ValueError(f"{name}: expected one mask, HxW, got a name; load_mask({str(value)[:80]!r}) reads a file")
+    tensor: Any = value
+    if hasattr(tensor, "detach"):  # torch's, without importing it
+        tensor = tensor.detach().cpu()
+    try:
+        array = np.asarray(tensor)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected one mask, HxW: {error}") from error
     if array.ndim == 3 and len(array) == 1:
         array = array[0]
+    elif array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8:
+        array = _one_colour(array, name)
     if array.ndim != 2:
         many = "; choose one of them, masks.best or masks.bits[0]" if array.ndim == 3 else ""
-        raise ValueError(f"{name}: expected one mask, HxW, got the shape {array.shape}{many}")
-    if array.dtype != bool and not np.isin(array, (0, 1)).all():
-        raise ValueError(f"{name}: expected True and False, got {array.dtype} values; logits become a mask by `> 0`")
-    return array.astype(bool, copy=False)
+        kind = f"the shape {array.shape}{many}" if array.ndim else type(value).__name__
+        raise ValueError(f"{name}: expected one mask, HxW, got {kind}")
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{name}: expected one mask, HxW, got an array of {array.dtype}")
+    return array
+
+
+def _one_colour(image: npt.NDArray[np.uint8], name: str) -> npt.NDArray[Any]:
+    """Return where an image, HxWx3 or HxWx4, is not transparent; else how bright it is, if it has one colour."""
+    if image.shape[2] == 4 and (image[:, :, 3] < 255).any():
+        return image[:, :, 3] > 127
+    brightest, darkest = image[:, :, :3].max(axis=2), image[:, :, :3].min(axis=2)
+    if (brightest - darkest).max() <= MAX_TINT:
+        return brightest
+    coloured = image[:, :, :3][brightest > 0]
+    if (coloured == coloured[0]).all():
+        return brightest > 0
+    raise ValueError(
+        f"{name}: expected one mask, HxW, got the shape {image.shape}, an image in several colours; choose one, "
+        "(image == colour).all(axis=2)"
+    )
+
+
+def _is_black_and_white(array: npt.NDArray[Any]) -> bool:
+    """Tell whether numbers are a mask in grey, 0 to 255, blurred by JPEG or by resizing; and not labels."""
+    if not (array.min() >= 0 and 250 <= array.max() <= 255):
+        return False
+    # Labels are spread over all numbers, or there are hardly any from 200 on: 255 for borders, perhaps 254.
+    bright = array >= 200
+    shades, area = len(np.unique(array[bright])), np.count_nonzero(bright)
+    dim = np.count_nonzero(array) - area
+    between = np.count_nonzero((array > 40) & ~bright)
+    return bool((shades > 1 and dim <= area / 2) or (shades > 2 and between <= area / 2))
+
+
+def _values_in_words(array: npt.NDArray[Any]) -> str:
+    """Return what values an array has that is not one mask, and the cure."""
+    if not np.isfinite(array).all():
+        return "got NaN or infinite values: replace them, with numpy.nan_to_num(array)"
+    values = np.unique(array)
+    if len(values) == 1 and values[0] > 0:
+        return f"got one value, {values[0]:g}, everywhere: choose by a comparison, such as labels == {values[0]:g}"
+    if array.dtype.kind == "f" and (array % 1).any():
+        return f"got {array.dtype} values from {values[0]:g} to {values[-1]:g}; logits become a mask by `> 0`"
+    shown = ", ".join(f"{value:g}" for value in values[:4]) + (f" ... {values[-1]:g}" if len(values) > 4 else "")
+    if values[0] < 0:
+        return f"got {shown}; what is to be ignored, such as -1, is background, numpy.where(labels < 0, 0, labels)"
+    return (
+        f"got {len(values)} values, {shown}; of labels choose one, labels == {values[-1]:g} (255 often marks borders "
+        "to ignore), or all, labels > 0; of a grey image what is bright, grey > 127"
+    )
 
 
 def bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Return the tightest box around a mask, HxW bool: (x0, y0, x1, y1), x1 and y1 one past the last pixel.
 
-    An empty mask has the box (0, 0, 0, 0).
+    An empty mask has the box (0, 0, 0, 0). Takes other forms of one mask and raises a ValueError as `as_mask`.
     """
+    mask = as_mask(mask)
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return 0, 0, 0, 0

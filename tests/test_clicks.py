@@ -118,3 +118,11 @@ def test_the_curve_is_what_sam_predictor_gives(lite, photo):
             logits = low[[scores.argmax()]] if feedback else None
             expected.append(iou(mask, ground_truth))
         np.testing.assert_allclose(click_curve(lite, embedding, ground_truth, rounds=3, feedback=feedback), expected)
+
+
+def test_an_empty_region_has_no_innermost_pixel():
+    with pytest.raises(ValueError, match="region: expected a mask that is not empty"):
+        innermost(np.zeros((5, 6), bool))
+    inside = np.zeros((5, 5), np.uint8)
+    inside[1:4, 1:4] = 255
+    assert innermost(inside) == (2, 2)

@@ -93,6 +93,13 @@ def test_overlay_takes_masks_of_zeros_and_ones(blob):
     assert np.array_equal(overlay(image, [blob.astype(np.uint8)]), overlay(image, [blob]))
 
 
+def test_overlay_takes_one_mask_by_itself(blob):
+    image = np.full((*blob.shape, 3), 100, np.uint8)
+    assert np.array_equal(overlay(image, blob * np.uint8(255)), overlay(image, [blob]))
+    with pytest.raises(ValueError, match=r"masks\[1\]: expected one mask"):
+        overlay(image, [blob, None])
+
+
 def test_a_mask_of_another_size_is_refused(blob):
     image = np.full((*blob.shape, 3), 100, np.uint8)
     words = r"mask and image differ in size: \(60, 89\) and \(60, 90\) \(height, width\)"

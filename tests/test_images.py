@@ -1,6 +1,8 @@
 import http.server
 import io
+import os
 import threading
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -107,8 +109,6 @@ def test_exif_turns_the_image_upright(tmp_path):
 
 
 def test_a_path_object_is_never_a_sample(tmp_path, monkeypatch):
-    from pathlib import Path
-
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError):
         load_image(Path("street"))
@@ -184,3 +184,92 @@ def test_urls(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"404.*Save the image in your browser"):
             load_image(f"{address}/absent.png")
         server.shutdown()
+
+
+@pytest.fixture
+def odd_server(monkeypatch):
+    """Give the address of a server with an image at every path, and broken replies at some."""
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "PNG")
+    content = file.getvalue()
+    replies = {
+        "chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\nZZ\r\n",
+        "short": b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + content,
+        "gzip": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde",
+        "noise": b"\x00\xff\r\n\r\n",
+        "nothing": b"",
+        "loop": b"HTTP/1.1 302 Found\r\nLocation: /loop\r\nContent-Length: 0\r\n\r\n",
+        "elsewhere": b"HTTP/1.1 302 Found\r\nLocation: http://[/\r\nContent-Length: 0\r\n\r\n",
+        "page": b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+    }
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            asked.append(self.path)
+            reply = replies.get(self.path.strip("/"), b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + content)
+            self.wfile.write(reply)
+            self.close_connection = True
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("图片.png", "/%E5%9B%BE%E7%89%87.png"),
+        ("my picture.png?size=10 px&name=ü", "/my%20picture.png?size=10%20px&name=%C3%BC"),
+        ("100%25 sure.png#part", "/100%25%20sure.png"),
+        ("a%20b.png", "/a%20b.png"),
+    ],
+)
+def test_an_address_may_have_spaces_and_letters_of_any_language(odd_server, path, sent):
+    address, asked = odd_server
+    assert np.array_equal(load_image(f"{address}/{path}"), RGB)
+    assert asked == [sent]
+
+
+@pytest.mark.parametrize("path", ["chunk", "short", "gzip", "noise", "nothing", "loop", "elsewhere"])
+def test_a_broken_reply_is_an_error_in_words(odd_server, path):
+    address, _ = odd_server
+    with pytest.raises(ValueError, match=rf"could not fetch '{address}/{path}': .*Save the image in your browser"):
+        load_image(f"{address}/{path}")
+
+
+def test_a_web_page_is_no_image(odd_server):
+    with pytest.raises(ValueError, match=r"/page' is not an image .*: it is a web page"):
+        load_image(f"{odd_server[0]}/page")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://", "http://[", "http://[::1", "http://a b/", "http://x:port/", "http://" + "a" * 70 + "/", "HTTP://.x/"],
+)
+def test_an_address_that_can_not_be_is_an_error_in_words(address):
+    with pytest.raises(ValueError, match="could not fetch"):
+        load_image(address)
+
+
+def test_a_message_never_holds_the_image_itself(tmp_path):
+    data = "data:image/png;base64," + "A" * 200_000
+    for source in (data, "x" * 5000, tmp_path / ("y" * 5000), "http://127.0.0.1:1/" + "z" * 5000):
+        with pytest.raises((ValueError, FileNotFoundError)) as caught:
+            load_image(source)
+        assert len(str(caught.value)) < 900
+    with pytest.raises(ValueError, match=r"of a data: address give the bytes, base64.b64decode"):
+        load_image(data)
+
+
+def test_a_path_that_can_not_be_read_is_an_error_in_words():
+    if os.name == "posix":
+        with pytest.raises(ValueError, match="'/dev/null' is neither a file nor a folder"):
+            load_image(Path("/dev/null"))
+    with pytest.raises(FileNotFoundError, match=r"no image '~nobody-of-this-name/a.png'"):
+        load_image("~nobody-of-this-name/a.png")

@@ -1,12 +1,14 @@
 import copy
+import io
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from sam_nb.masks import Masks, Segment, as_mask, bounding_box, iou
+from sam_nb.masks import Masks, Segment, as_labels, as_mask, bounding_box, iou
 from sam_nb.prompts import Prompt
 
 
@@ -153,7 +155,8 @@ def test_iou_by_counting():
     [
         (np.zeros((4, 5)), np.zeros((5, 4)), r"differ in size: \(4, 5\) and \(5, 4\)"),
         (np.zeros((3, 4, 5)), np.zeros((4, 5)), "mask: expected one mask.*masks.best"),
-        (np.zeros((4, 5)), np.full((4, 5), 0.3), "ground_truth: expected True and False.*`> 0`"),
+        (np.zeros((4, 5)), np.full((4, 5), -0.3), "ground_truth: expected True and False.*`> 0`"),
+        (np.zeros((4, 5)), "mask.png", r"ground_truth: expected one mask.*load_mask\('mask.png'\) reads a file"),
     ],
 )
 def test_iou_refuses(mask, ground_truth, words):
@@ -165,6 +168,116 @@ def test_as_mask_takes_a_torch_tensor(blob):
     import torch
 
     assert np.array_equal(as_mask(torch.from_numpy(blob)), blob)
+    assert np.array_equal(as_mask(torch.from_numpy(blob * 0.9).requires_grad_()), blob)
+
+
+def through(mask, kind, **how):
+    """Return a mask as it comes back from a file of another program."""
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(mask)).save(file, kind, **how)
+    return np.asarray(Image.open(file))
+
+
+def colours(mask, inside, outside=(0, 0, 0)):
+    return np.where(mask[..., None], np.uint8(inside), np.uint8(outside))
+
+
+FORMS = {
+    "bool": lambda mask: mask,
+    "0 and 1": lambda mask: mask.astype(np.int64),
+    "0 and 1 as floats": lambda mask: mask.astype(np.float32),
+    "0 and 255": lambda mask: mask * np.uint8(255),
+    "0 and 255 as floats": lambda mask: mask * 255.0,
+    "0 and 65535": lambda mask: mask * np.uint16(65535),
+    "one label": lambda mask: mask * 7,
+    "probabilities": lambda mask: np.where(mask, 0.9, 0.2),
+    "few probabilities": lambda mask: np.where(mask, 0.6, 0),
+    "lists": lambda mask: mask.tolist(),
+    "1xHxW": lambda mask: mask[None],
+    "HxWx1": lambda mask: mask[..., None] * np.uint8(255),
+    "JPEG": lambda mask: through(mask * np.uint8(255), "JPEG", quality=75),
+    "poor JPEG": lambda mask: through(mask * np.uint8(255), "JPEG", quality=40),
+    "good JPEG": lambda mask: through(mask * np.uint8(255), "JPEG", quality=95),
+    "JPEG as integers": lambda mask: through(mask * np.uint8(255), "JPEG").astype(np.int64),
+    "RGB": lambda mask: colours(mask, (255, 255, 255)),
+    "RGB JPEG": lambda mask: through(colours(mask, (255, 255, 255)), "JPEG"),
+    "a red mask": lambda mask: colours(mask, (128, 0, 0)),
+    "opaque RGBA": lambda mask: colours(mask, (255, 255, 255, 255), (0, 0, 0, 255)),
+    "transparent RGBA": lambda mask: colours(mask, (20, 90, 200, 255), (255, 255, 255, 0)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_mask_is_understood_in_every_form(blob, form):
+    for mask in (blob, ~blob):
+        found = as_mask(FORMS[form](mask))
+        assert found.dtype == bool
+        np.testing.assert_array_equal(found, mask)
+        assert iou(FORMS[form](mask), mask) == iou(mask, FORMS[form](mask)) == 1
+        assert bounding_box(FORMS[form](mask)) == bounding_box(mask)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in ("one label", "poor JPEG")])
+def test_all_and_nothing_are_masks_in_every_form(form):
+    for mask in (np.zeros((16, 24), bool), np.ones((16, 24), bool)):
+        if mask.all() and form == "transparent RGBA":
+            continue  # opaque, and of one colour
+        np.testing.assert_array_equal(as_mask(FORMS[form](mask)), mask)
+
+
+def labels_of(blob, *numbers):
+    """Return a map of labels: stripes over the blob, and the last number around it."""
+    labels = np.array(numbers[:-1])[np.arange(blob.shape[1]) // 3 % (len(numbers) - 1)] * blob
+    return np.where(np.roll(blob, 3, axis=0) & ~blob, numbers[-1], labels)
+
+
+NOT_ONE_MASK = {
+    "labels": (lambda blob: labels_of(blob, 1, 2, 3, 4), r"got 5 values.*labels == 4 .*labels > 0"),
+    "VOC's border": (lambda blob: labels_of(blob, 1, 15, 255), r"got 4 values, 0, 1, 15, 255; .*borders to ignore"),
+    "VOC as uint8": (lambda blob: labels_of(blob, 3, 255).astype(np.uint8), "borders to ignore"),
+    "all labels": (lambda blob: (np.arange(blob.size) % 256).reshape(blob.shape), r"got 256 values, 0, 1, 2, 3 \.\.\."),
+    "one label everywhere": (lambda blob: np.full(blob.shape, 7), r"got one value, 7, everywhere"),
+    "two grey values": (lambda blob: labels_of(blob, 50, 250).astype(np.uint8), r"got 3 values, 0, 50, 250"),
+    "-1": (lambda blob: np.where(blob, 1, -1), r"got -1, 1; what is to be ignored, such as -1, is background"),
+    "logits": (lambda blob: np.where(blob, 4.5, -3.5), "logits become a mask by `> 0`"),
+    "NaN": (lambda blob: np.where(blob, 1, np.nan), "NaN"),
+    "a photograph": (lambda blob: np.random.default_rng(0).integers(0, 256, blob.shape, np.uint8), "grey > 127"),
+    "in colour": (lambda blob: np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), "several colours"),
+    "three masks": (lambda blob: np.stack([blob] * 3), r"choose one of them, masks.best"),
+    "text": (lambda blob: np.full(blob.shape, "a"), "an array of <U1"),
+    "nothing": (lambda blob: None, "expected one mask, HxW, got NoneType"),
+    "a dict": (lambda blob: {"size": [9, 9], "counts": "x"}, "expected one mask, HxW, got dict"),
+    "ragged": (lambda blob: [[1, 0], [1]], "expected one mask, HxW: "),
+}
+
+
+@pytest.mark.parametrize("case", NOT_ONE_MASK)
+def test_what_is_not_one_mask_is_refused(blob, case):
+    make, words = NOT_ONE_MASK[case]
+    with pytest.raises(ValueError, match=f"ground_truth: .*{words}"):
+        iou(blob, make(blob))
+
+
+def test_masks_are_chosen_from_first(masks, blob):
+    with pytest.raises(ValueError, match=r"got 3; choose one, masks.best or masks.mask\(0\)"):
+        iou(masks, blob)
+
+
+def test_labels_are_integers_or_one_mask(blob):
+    labels = labels_of(blob, 3, 7, 255)
+    for same in (labels, labels.astype(np.uint8), labels.astype(float)):
+        found = as_labels(same)
+        assert found.dtype.kind in "iu"
+        np.testing.assert_array_equal(found, labels)
+    for form in ("bool", "JPEG", "RGB JPEG", "poor JPEG", "a red mask", "transparent RGBA"):
+        np.testing.assert_array_equal(as_labels(FORMS[form](blob)), blob)
+    for wrong, words in (
+        (np.where(blob, 2, -1), r"labels: expected integers from 0, got -1, 2; what is to be ignored, such as -1"),
+        (blob * 0.9, "expected a mask of bool, or of integers .* `> 0.5`"),
+        (np.where(blob, 1, np.nan), "NaN"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            as_labels(wrong)
 
 
 def test_a_bounding_box_is_of_plain_integers(blob):

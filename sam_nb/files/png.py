@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sam_nb.files.records import check_suffix, checked_mask, checked_size
-from sam_nb.images import load_image
+from sam_nb.images import image_pixels, load_image, open_image
 from sam_nb.masks import Segment, as_mask
 from sam_nb.palette import PALETTE
 from sam_nb.storage import read_bytes, write_bytes
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from sam_nb.images import ImageLike
 
 MAX_LABELS = 255  # objects in a label map of 8 bits; 0 is background
+CUTOUT = "cut-out: what is opaque is the mask"
+LOSSLESS = ("PNG", "TIFF", "BMP", "GIF", "PPM")  # formats that keep the numbers of a label map
 
 
 def save_mask(mask: npt.ArrayLike, path: str | Path, *, overwrite: bool = False) -> None:
@@ -64,16 +67,17 @@ def load_mask(path: str | Path) -> npt.NDArray[np.bool_]:
     Returns
     -------
     HxW numpy.ndarray of bool
-        True where the image is not black or, if it has transparency, not transparent.
+        True where the image is not transparent or, if it is opaque, not black: see `sam_nb.masks.as_mask`, which also
+        takes grey that JPEG or resizing left, floats above 0.5, and 16 bits.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        Not an image.
+        Not an image, or not of one mask: labels of several objects, a photograph.
     """
-    return decode_mask(read_bytes(path))
+    return decode_mask(read_bytes(path), path)
 
 
 def save_cutout(image: "ImageLike", mask: npt.ArrayLike, path: str | Path, *, overwrite: bool = False) -> None:
@@ -140,9 +144,9 @@ def load_label_map(path: str | Path) -> npt.NDArray[np.uint8]:
     FileNotFoundError
         There is no such file.
     ValueError
-        Not an image, or an image of colours instead of numbers.
+        Not an image, or an image of colours instead of numbers, or of a format that changes them, as JPEG does.
     """
-    return decode_label_map(read_bytes(path))
+    return decode_label_map(read_bytes(path), path)
 
 
 def encode_mask(mask: npt.ArrayLike) -> bytes:
@@ -150,12 +154,15 @@ def encode_mask(mask: npt.ArrayLike) -> bytes:
     return _encode_png(Image.fromarray(as_mask(mask).astype(np.uint8) * 255))
 
 
-def decode_mask(content: bytes) -> npt.NDArray[np.bool_]:
-    """Return the mask, HxW bool, that an image file's bytes hold; see `load_mask`."""
-    image = _opened(content)
-    if image.has_transparency_data:
-        return np.asarray(image.convert("RGBA"))[..., 3] > 0
-    return np.asarray(image.convert("L")) > 0
+def decode_mask(content: bytes, name: str | Path = "the file") -> npt.NDArray[np.bool_]:
+    """Return the mask, HxW bool, that an image file's bytes hold; see `load_mask`. Messages call the file `name`."""
+    pixels = image_pixels(content, name)
+    image = Image.open(io.BytesIO(content))
+    if image.info.get("Description") == CUTOUT:
+        return pixels[:, :, 3] > 127
+    if image.format == "JPEG" and 0 < pixels.max() < 128:
+        raise ValueError(f"{str(name)!r}: a JPEG that is dark all over: export the mask as PNG, or with 0 and 255")
+    return as_mask(pixels, repr(str(name)))
 
 
 def encode_cutout(image: npt.NDArray[np.uint8], mask: npt.ArrayLike) -> bytes:
@@ -164,7 +171,11 @@ def encode_cutout(image: npt.NDArray[np.uint8], mask: npt.ArrayLike) -> bytes:
     if bits.shape != image.shape[:2]:
         raise ValueError(f"image and mask differ in size: {image.shape[:2]} and {bits.shape} (height, width)")
     # Colours under transparent pixels would come back in programs that drop the alpha: they are black instead.
-    return _encode_png(Image.fromarray(np.dstack([image * bits[..., None], bits.astype(np.uint8) * 255])))
+    cutout = Image.fromarray(np.dstack([image * bits[..., None], bits.astype(np.uint8) * 255]))
+    # A cut-out of everything is opaque, as a mask in black and white may be: the words tell them apart.
+    about = PngInfo()
+    about.add_text("Description", CUTOUT)
+    return _encode_png(cutout, about)
 
 
 def encode_label_map(segments: Sequence[Segment], size: tuple[int, int]) -> bytes:
@@ -182,24 +193,20 @@ def encode_label_map(segments: Sequence[Segment], size: tuple[int, int]) -> byte
     return _encode_png(image)
 
 
-def decode_label_map(content: bytes) -> npt.NDArray[np.uint8]:
-    """Return the label map, HxW uint8, that a PNG's bytes hold; see `load_label_map`."""
-    image = _opened(content)
+def decode_label_map(content: bytes, name: str | Path = "the file") -> npt.NDArray[np.uint8]:
+    """Return the label map, HxW uint8, that a PNG's bytes hold; see `load_label_map`. Messages call the file `name`."""
+    image = open_image(content, name)
     if image.mode not in ("P", "L"):
-        raise ValueError(f"expected a label map (8 bits, one channel), got an image of mode {image.mode}")
+        raise ValueError(
+            f"{str(name)!r}: expected a label map (8 bits, one channel), got an image of mode {image.mode}; "
+            "numpy.asarray(PIL.Image.open(path)) gives its values"
+        )
+    if image.format not in LOSSLESS:
+        raise ValueError(f"{str(name)!r}: {image.format} changes the numbers of a label map: export it as PNG")
     return np.array(image)
 
 
-def _opened(content: bytes) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(content))
-        image.load()
-    except OSError as error:
-        raise ValueError(f"not an image that Pillow can read: {error}") from error
-    return image
-
-
-def _encode_png(image: Image.Image) -> bytes:
+def _encode_png(image: Image.Image, about: PngInfo | None = None) -> bytes:
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, "PNG", pnginfo=about)
     return file.getvalue()

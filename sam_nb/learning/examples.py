@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from sam_nb.images import load_image
+from sam_nb.masks import as_labels
 
 if TYPE_CHECKING:
     from sam_nb.images import ImageLike
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 Labels: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer]
 """HxW: bool for one object, or integers, 0 for background and another number for each object."""
+
+BORDER = 255  # in VOC, Cityscapes and others: pixels to ignore
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +70,9 @@ def encode_examples(sam: Sam, pairs: Iterable[tuple[ImageLike, npt.ArrayLike]], 
     if not pairs:
         raise ValueError(f"{name} is empty: expected at least one pair, (image, mask)")
     # All pairs are checked before the first of them is encoded, which takes long.
-    read = [_read(pair, f"{name}[{number}]") for number, pair in enumerate(pairs)]
+    read = []
+    for number, pair in enumerate(pairs):  # no comprehension: in some versions of Python it counts in `stacklevel`
+        read.append(_read(pair, f"{name}[{number}]"))
     embeddings: dict[str, Embedding] = {}
     examples = []
     for image, labels, numbers in tqdm(read, unit="image", desc=f"encode {name}", leave=False):
@@ -83,20 +89,19 @@ def _read(pair: object, name: str) -> tuple[npt.NDArray[np.uint8], Labels, Label
         image = load_image(pair[0])
     except (ValueError, FileNotFoundError) as error:
         raise type(error)(f"{name}: {error}") from error
-    labels, size = np.asarray(pair[1]), image.shape[:2]
-    if labels.ndim != 2:
-        raise ValueError(f"{name}: expected a mask HxW, got the shape {labels.shape}; of a colour image take a channel")
+    labels, size = as_labels(pair[1], f"{name}, mask"), image.shape[:2]
     if labels.shape != size:
         cure = "transpose it, mask.T" if labels.shape == size[::-1] else "give it in the image's size"
         raise ValueError(f"{name}: the mask is {labels.shape}, the image {size} (height, width): {cure}")
-    if labels.dtype != bool and not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"{name}: expected a mask of bool, or of integers with one for each object, got {labels.dtype}; "
-            "probabilities become a mask by `> 0.5`"
-        )
     numbers = np.setdiff1d(labels, [0])
     if not len(numbers):
         raise ValueError(f"{name}: the mask is empty, there is no object to prompt for; leave the pair out")
+    if len(numbers) > 1 and numbers[-1] == BORDER and numbers[-2] < BORDER - 1:
+        warnings.warn(
+            f"{name}: 255 counts as one of {len(numbers)} objects. Where it marks borders to ignore, as in VOC and "
+            "Cityscapes, make it background, numpy.where(labels == 255, 0, labels); a grey image of one mask, `> 127`",
+            stacklevel=4,  # of the caller of `finetune`
+        )
     return image, labels, numbers
 
 

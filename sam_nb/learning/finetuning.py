@@ -95,8 +95,8 @@ def finetune(
         Is left as it is.
     train : iterable of (image, mask)
         To learn from. An image is anything that `load_image` takes. A mask is an array HxW of the same size: bool for
-        one object, or integers, 0 for background and another number for each object. Objects that overlap go into
-        pairs of their own, with the same image.
+        one object, or integers, 0 for background and another number for each object; what is to be ignored, such as
+        -1 or VOC's 255, must be 0. Objects that overlap go into pairs of their own, with the same image.
     validation : iterable of (image, mask)
         Other images, which decide when to stop. To say how good the result is take a third set: these were used.
     steps : int

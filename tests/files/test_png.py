@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from random_masks import images_of_segments, ragged_mask
 
-from sam_nb import Segment, load_label_map, load_mask, save_cutout, save_label_map, save_mask
+from sam_nb import Segment, load_image, load_label_map, load_mask, save_cutout, save_label_map, save_mask
 
 
 @pytest.fixture
@@ -49,6 +49,91 @@ def test_a_cutout_takes_the_image_in_every_form(image, tmp_path):
     for number, form in enumerate(forms):
         save_cutout(form, mask, tmp_path / f"{number}.png")
     assert len({(tmp_path / f"{number}.png").read_bytes() for number in range(len(forms))}) == 1
+
+
+@pytest.fixture
+def ground_truth():
+    mask = np.zeros((60, 80), bool)
+    mask[20:40, 30:60] = True
+    return mask
+
+
+def test_masks_of_other_programs(ground_truth, tmp_path):
+    white = ground_truth * np.uint8(255)
+    grey = Image.fromarray(white)
+    palette = Image.fromarray(np.where(ground_truth, np.uint8(0), np.uint8(1)))  # white comes first
+    palette.putpalette([255, 255, 255, 0, 0, 0])
+    opaque = Image.fromarray(np.dstack([white] * 3 + [np.full_like(white, 255)]))
+    grey.save(tmp_path / "grey.png")
+    grey.save(tmp_path / "mask.jpg", quality=75)
+    grey.save(tmp_path / "poor.webp", quality=40)
+    grey.convert("RGB").save(tmp_path / "colours.jpg")
+    grey.convert("1").save(tmp_path / "bits.png")
+    grey.save(tmp_path / "hidden.png", transparency=0)
+    opaque.save(tmp_path / "opaque.png")
+    Image.merge("LA", (grey, grey)).save(tmp_path / "alpha.png")
+    palette.save(tmp_path / "palette.png")
+    Image.fromarray(ground_truth.astype(np.uint8)).save(tmp_path / "ones.png")
+    Image.fromarray(ground_truth * np.uint16(65535)).save(tmp_path / "deep.png")
+    Image.fromarray(np.where(ground_truth, 0.9, 0).astype(np.float32)).save(tmp_path / "probability.tif")
+    Image.fromarray(np.dstack([white // 2, white * 0, white * 0])).save(tmp_path / "red.png")
+    found = {path.name: load_mask(path) for path in tmp_path.iterdir()}
+    assert len(found) == 13
+    for name, mask in found.items():
+        np.testing.assert_array_equal(mask, ground_truth, err_msg=name)
+
+
+def test_a_dark_jpeg_is_refused_as_a_mask(ground_truth, tmp_path):
+    Image.fromarray(ground_truth.astype(np.uint8)).save(tmp_path / "ones.jpg")
+    Image.fromarray(np.zeros((16, 24), np.uint8)).save(tmp_path / "poor.jpg", quality=40)  # all of it becomes 1
+    Image.fromarray(np.zeros((16, 24), np.uint8)).save(tmp_path / "black.jpg")
+    for name in ("ones.jpg", "poor.jpg"):
+        with pytest.raises(ValueError, match=rf"{name}': a JPEG that is dark all over: export the mask as PNG"):
+            load_mask(tmp_path / name)
+    assert not load_mask(tmp_path / "black.jpg").any()
+
+
+def test_a_file_of_several_objects_is_refused_as_a_mask(tmp_path):
+    labels = np.repeat(np.array([0, 1, 15, 255], np.uint8), 50).reshape(10, 20)
+    voc = Image.fromarray(labels)
+    voc.save(tmp_path / "grey.png")
+    voc.putpalette([0, 0, 0, 128, 0, 0, *[0] * 39, 192, 128, 128, *[0] * 717, 224, 224, 192])
+    voc.save(tmp_path / "palette.png")
+    with pytest.raises(
+        ValueError, match=r"grey.png'?: expected True and False, got 4 values, 0, 1, 15, 255; .*borders"
+    ):
+        load_mask(tmp_path / "grey.png")
+    with pytest.raises(ValueError, match=r"palette.png'?: expected one mask.* an image in several colours"):
+        load_mask(tmp_path / "palette.png")
+    np.testing.assert_array_equal(load_label_map(tmp_path / "palette.png"), labels)
+
+
+@pytest.mark.parametrize("colour", [0, 255, 90])
+def test_a_cutout_of_everything_or_nothing_gives_the_mask_back(tmp_path, colour):
+    for mask in (np.ones((5, 6), bool), np.zeros((5, 6), bool)):
+        save_cutout(np.full((5, 6, 3), colour, np.uint8), mask, tmp_path / "cutout.png", overwrite=True)
+        assert np.array_equal(load_mask(tmp_path / "cutout.png"), mask)
+
+
+def test_a_cutout_is_of_the_image_as_it_is_shown(image, ground_truth, tmp_path):
+    mask = np.zeros((60, 90), bool)
+    mask[20:40, 30:60] = True
+    forms = {
+        "grey": image[..., 0],
+        "RGBA": np.dstack([image, image[..., :1]]),
+        "float": image / 255,
+        "wide": image.astype(np.int64),
+    }
+    for name, form in forms.items():
+        save_cutout(form, mask, tmp_path / f"{name}.png")
+        saved = np.asarray(Image.open(tmp_path / f"{name}.png"))
+        assert np.array_equal(saved[mask][:, :3], load_image(form)[mask])
+
+
+def test_a_label_map_that_lost_its_numbers_is_refused(tmp_path):
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tmp_path / "labels.jpg")
+    with pytest.raises(ValueError, match=r"labels.jpg': JPEG changes the numbers of a label map: export it as PNG"):
+        load_label_map(tmp_path / "labels.jpg")
 
 
 def test_nothing_is_overwritten_by_default(image, tmp_path):

@@ -1,10 +1,12 @@
 """Fine-tuning moves the mask decoder alone, keeps the best weights whatever happens, and refuses wrong data."""
 
 import copy
+import io
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sam_nb import Prompt, finetune, iou, iou_by_prompt, load_sam, save_weights
 from sam_nb.learning import finetuning
@@ -271,16 +273,43 @@ IMAGE, LABELS = cells(10)[0]
         ([(IMAGE, LABELS), (IMAGE / 300.0 - 1, LABELS)], r"train\[1\]: .*\[0, 1\]"),
         ([(IMAGE, LABELS.T)], r"train\[0\]: the mask is \(144, 96\), the image \(96, 144\) .*: transpose it, mask.T"),
         ([(IMAGE, LABELS[:50])], r"the mask is \(50, 144\), .*: give it in the image's size"),
-        ([(IMAGE, IMAGE)], r"expected a mask HxW, got the shape \(96, 144, 3\); .* take a channel"),
+        (
+            [(IMAGE, IMAGE)],
+            r"train\[0\], mask: expected one mask, HxW, got the shape \(96, 144, 3\), .* several colours",
+        ),
         ([(IMAGE, LABELS * 0)], r"train\[0\]: the mask is empty, .*; leave the pair out"),
         ([(IMAGE, LABELS / 9)], r"expected a mask of bool, or of integers .*, got float64; .*`> 0.5`"),
+        (
+            [(IMAGE, np.where(LABELS > 0, LABELS.astype(int), -1))],
+            r"train\[0\], mask: .* got -1, .*such as -1, is background",
+        ),
         ([(IMAGE, np.eye(96, 144, dtype=int) * (np.arange(144) == 5))], r"object 1 covers 1 pixels, too few"),
     ],
-    ids=["none", "no pair", "no image", "transposed", "cut", "colours", "empty", "shares", "tiny"],
+    ids=["none", "no pair", "no image", "transposed", "cut", "colours", "empty", "shares", "ignored", "tiny"],
 )
 def test_wrong_data_is_refused_before_training(small, pairs, words):
     with pytest.raises(ValueError, match=words):
         finetune(small, pairs, cells(0))
+
+
+@pytest.mark.parametrize("quality", [50, 75, 95])
+def test_a_grey_image_of_a_mask_is_one_object(small, quality):
+    mask = np.unique(LABELS)[1] == LABELS
+    file = io.BytesIO()
+    Image.fromarray(mask * np.uint8(255)).save(file, "JPEG", quality=quality)
+    jpeg, (example,) = np.asarray(Image.open(file)), encode_examples(small, [(IMAGE, mask)], "pairs")
+    (same,) = encode_examples(small, [(IMAGE, jpeg)], "pairs")
+    assert same.numbers.tolist() == [True]
+    np.testing.assert_array_equal(same.masks(), example.masks())
+    assert iou_by_prompt(small, [(IMAGE, jpeg)])["box"].shape == (1,)
+
+
+def test_a_border_to_ignore_is_not_learnt_without_a_word(small):
+    labels = np.where(LABELS > 0, 1, 0)
+    labels[:4] = 255
+    with pytest.warns(UserWarning, match=r"pairs\[0\]: 255 counts as one of 2 objects.*VOC") as seen:
+        iou_by_prompt(small, [(IMAGE, labels)])
+    assert [warning.filename for warning in seen] == [__file__]
 
 
 def test_a_missing_image_is_named(small):
