@@ -10,7 +10,10 @@ import numpy.typing as npt
 
 from sam_nb.images import ImageLike, load_image
 from sam_nb.masks import as_mask
-from sam_nb.palette import EXTRA, MISSING, PALETTE, Color
+from sam_nb.palette import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE, Color
+from sam_nb.prompts import Prompt
+
+WHITE: Color = (255, 255, 255)
 
 
 def overlay(
@@ -19,6 +22,9 @@ def overlay(
     colors: Sequence[Color] = PALETTE,
     alpha: float = 0.5,
     outline: int | None = None,
+    *,
+    zoom: int = 1,
+    prompt: Prompt | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Return the image with masks laid over it, each filled and outlined in its colour.
 
@@ -31,9 +37,13 @@ def overlay(
     colors : sequence of (int, int, int)
         RGB, taken in turn.
     alpha : float
-        Of the fill, from 0 (invisible) to 1 (opaque).
+        Of the fill, from 0 (outlines alone) to 1 (opaque).
     outline : int, optional
         Width of the opaque outline, pixels. Default: 1/400 of the image's long side.
+    zoom : int
+        Upscale the image this many times: outlines of many masks get finer lines.
+    prompt : Prompt, optional
+        Drawn on top as the canvas draws it: a green plus is a click on the object, an orange cross a click off it.
 
     Returns
     -------
@@ -44,16 +54,40 @@ def overlay(
     ValueError
         A mask is not a mask, or has another size than the image.
     """
-    blended = load_image(image)
-    height, width = blended.shape[:2]
+    pixels = load_image(image)
+    height, width = pixels.shape[:2]
     outline = outline_width(height, width) if outline is None else outline
+    size = (zoom * width, zoom * height)
+    blended = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
     for index, bits in enumerate(masks):
         mask, color = as_mask(bits), colors[index % len(colors)]
-        check_size(mask, blended)
-        blended[mask] = np.rint(blended[mask] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
+        check_size(mask, pixels)
+        if alpha > 0:
+            inside = mask.repeat(zoom, axis=0).repeat(zoom, axis=1)
+            blended[inside] = np.rint(blended[inside] * (1 - alpha) + np.array(color) * alpha).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(blended, contours, -1, color, outline, cv2.LINE_AA)
+        zoomed = [contour * zoom + zoom // 2 for contour in contours]
+        cv2.drawContours(blended, zoomed, -1, color, outline, cv2.LINE_AA)
+    if prompt is not None:
+        _draw_prompt(blended, prompt, zoom)
     return blended
+
+
+def _draw_prompt(image: npt.NDArray[np.uint8], prompt: Prompt, zoom: int) -> None:
+    """Mark points and box in an image, HxWx3, that is upscaled `zoom` times, in sizes that suit the image's."""
+    unit = max(image.shape) / 640  # the canvas' sizes are those for an image this long
+    radius, edge = max(3, round(8 * unit)), max(1, round(2 * unit))
+    if prompt.box is not None:
+        x0, y0, x1, y1 = (np.rint(prompt.box * zoom).astype(int) + zoom // 2).tolist()
+        for color, width in ((WHITE, 2 * edge), (BOX, edge)):
+            cv2.rectangle(image, (x0, y0), (x1, y1), color, width)
+    if prompt.points is not None and prompt.labels is not None:
+        places = (np.rint(prompt.points * zoom).astype(int) + zoom // 2).tolist()
+        for place, label in zip(places, prompt.labels.tolist(), strict=True):
+            cv2.circle(image, place, radius + edge, WHITE, -1, cv2.LINE_AA)
+            cv2.circle(image, place, radius, POSITIVE if label else NEGATIVE, -1, cv2.LINE_AA)
+            kind = cv2.MARKER_CROSS if label else cv2.MARKER_TILTED_CROSS
+            cv2.drawMarker(image, place, WHITE, kind, radius + 1, edge, cv2.LINE_AA)
 
 
 def check_size(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]) -> None:

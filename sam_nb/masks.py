@@ -135,15 +135,26 @@ class Segment:
     name : str
         Of the object; files are named after it.
     category : str
-        The object's class.
+        The object's class. Default: its name, so that `Segment(mask, "car")` is a car.
     score : float, optional
         Predicted IoU.
+
+    Raises
+    ------
+    ValueError
+        Name or category is not text, or the name is empty.
     """
 
     mask: npt.NDArray[np.bool_]
     name: str
-    category: str = "object"
+    category: str = ""
     score: float | None = None
+
+    def __post_init__(self) -> None:
+        for what, value in (("name", self.name), ("category", self.category)):
+            if not isinstance(value, str) or (what == "name" and not value.strip()):
+                raise ValueError(f'{what}: expected text, as in Segment(mask, "front wheel", "wheel"), got {value!r}')
+        object.__setattr__(self, "category", self.category if self.category.strip() else self.name)
 
 
 def iou(mask: npt.ArrayLike, ground_truth: npt.ArrayLike) -> float:

@@ -3,7 +3,8 @@ import pytest
 
 from sam_nb.draw import comparison, overlay, overlay_records
 from sam_nb.images import load_image
-from sam_nb.palette import EXTRA, MISSING, PALETTE
+from sam_nb.palette import BOX, EXTRA, MISSING, NEGATIVE, PALETTE, POSITIVE
+from sam_nb.prompts import Prompt
 
 
 def test_overlay_mixes_inside_and_leaves_the_rest(blob):
@@ -27,6 +28,40 @@ def test_overlay_takes_colours_in_turn(blob):
     assert tuple(drawn[40, 25]) == PALETTE[0]
     assert tuple(drawn[40, 64]) == PALETTE[1]
     assert np.array_equal(overlay(image, []), image)
+
+
+def test_outlines_alone_leave_the_inside(blob):
+    image = np.full((*blob.shape, 3), 100, np.uint8)
+    drawn = overlay(image, [blob], alpha=0)
+    changed = (drawn != 100).any(axis=2)
+    assert not changed[40, 25]
+    assert changed[40].any()
+
+
+def test_overlay_zooms(blob):
+    image = np.zeros((*blob.shape, 3), np.uint8)
+    drawn, small = overlay(image, [blob], alpha=1, zoom=3), overlay(image, [blob], alpha=1)
+    assert drawn.shape == (180, 270, 3)
+    assert tuple(drawn[121, 76]) == PALETTE[0]
+    filled, expected = drawn.any(axis=2).mean(), small.any(axis=2).mean()
+    assert abs(filled - expected) < 0.2 * expected
+    assert np.array_equal(overlay(image, [blob], zoom=1), overlay(image, [blob]))
+
+
+def test_overlay_marks_a_prompt():
+    image = np.full((320, 640, 3), 90, np.uint8)
+    prompt = Prompt(points=[(100, 80), (500, 80)], labels=[1, 0], box=(40, 30, 560, 250))
+    drawn = overlay(image, [], prompt=prompt)
+    assert (image == 90).all()
+    marks = {POSITIVE: (100, [(0, 0), (4, 0), (0, 4)], (4, 4)), NEGATIVE: (500, [(0, 0), (3, 3)], (0, 4))}
+    for color, (x, white, filled) in marks.items():
+        assert all(drawn[80 + dy, x + dx].min() > 200 for dx, dy in white)
+        assert tuple(drawn[80 + filled[1], x + filled[0]]) == color
+    assert tuple(drawn[250, 300]) == BOX
+    assert (drawn[100:240, 60:540] == 90).all()
+    zoomed = overlay(image, [], prompt=prompt, zoom=2)
+    assert tuple(zoomed[501, 600]) == BOX
+    assert zoomed[161, 201].min() > 200
 
 
 def test_palette_colours_differ():

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from sam_nb.masks import Masks, as_mask, bounding_box, iou
+from sam_nb.masks import Masks, Segment, as_mask, bounding_box, iou
 from sam_nb.prompts import Prompt
 
 
@@ -169,3 +169,22 @@ def test_as_mask_takes_a_torch_tensor(blob):
 
 def test_a_bounding_box_is_of_plain_integers(blob):
     assert [type(side) for side in bounding_box(blob)] == [int] * 4
+
+
+def test_a_segment_s_second_argument_is_its_class_if_there_is_no_third(blob):
+    assert Segment(blob, "car").category == Segment(blob, "car", score=0.5).category == "car"
+    wheel = Segment(blob, "front wheel", "wheel", 0.5)
+    assert (wheel.name, wheel.category, wheel.score) == ("front wheel", "wheel", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (("",), "name: expected text"),
+        ((7,), "name: expected text, as in .* got 7"),
+        (("a", 0.5), "category: .* got 0.5"),
+    ],
+)
+def test_a_segment_s_name_and_class_are_text(blob, fields, message):
+    with pytest.raises(ValueError, match=message):
+        Segment(blob, *fields)

@@ -13,7 +13,8 @@ for each connected component, which pycocotools rasterizes to exactly the same m
 IoU) are additions; readers ignore them.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 import pycocotools.mask
 
-from sam_nb.files.polygons import segment_polygons
-from sam_nb.files.records import category_names, checked_mask, decode_json, encode_json
+from sam_nb.files import records
+from sam_nb.files.polygons import polygons
 from sam_nb.masks import Segment, bounding_box
 from sam_nb.storage import read_bytes, write_bytes
+
+MAX_BITS = 40  # of a number in compressed text
 
 
 def save_coco(
@@ -59,14 +62,17 @@ def save_coco(
     FileExistsError
         The file exists, and `overwrite` is false.
     ValueError
-        A mask has another size than the image, or an empty mask should become a polygon.
+        A mask is empty, or has another size than the image; a score is not finite; or the path does not end in .json.
     """
+    records.check_suffix(path, ".json")
     content = encode_coco(segments, size, file_name=file_name, model=model, as_polygons=as_polygons)
     write_bytes(path, content, overwrite=overwrite)
 
 
 def load_coco(path: str | Path) -> list[Segment]:
     """Return the segments of a COCO JSON file of one image, by this package or another program.
+
+    Annotations of other images, which a file keeps that was cut down to one image, are not among them.
 
     Parameters
     ----------
@@ -77,9 +83,12 @@ def load_coco(path: str | Path) -> list[Segment]:
     FileNotFoundError
         There is no such file.
     ValueError
-        Not COCO JSON, or COCO JSON of several images.
+        Not COCO JSON, COCO JSON of several images, or an annotation from which no mask can be made: without an outline,
+        with numbers that are not finite or far outside the image, of an unknown category, or that covers no pixel. The
+        message names the file and the annotation.
     """
-    return decode_coco(read_bytes(path))
+    with records.naming(repr(str(path))):
+        return decode_coco(read_bytes(path))
 
 
 def encode_coco(
@@ -91,53 +100,103 @@ def encode_coco(
     as_polygons: bool = False,
 ) -> bytes:
     """Return the bytes of a COCO JSON file; see `save_coco`."""
-    height, width = size
-    categories = category_names(segments)
+    height, width = records.checked_size(size)
+    categories = records.category_names(segments)
     annotations = []
     for number, segment in enumerate(segments, start=1):
-        mask = checked_mask(segment, size)
+        mask = records.checked_mask(segment, size)
         x0, y0, x1, y1 = (int(side) for side in bounding_box(mask))
         annotation = {
             "id": number,
             "image_id": 1,
             "category_id": 1 + categories.index(segment.category),
-            "segmentation": _encode_polygons(segment) if as_polygons else _encode_rle(mask),
+            "segmentation": _encode_polygons(mask) if as_polygons else _encode_rle(mask),
             "area": int(np.count_nonzero(mask)),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "iscrowd": 0,
             "name": segment.name,
         }
-        annotations.append(annotation | ({} if segment.score is None else {"score": float(segment.score)}))
+        with records.naming(segment.name):
+            score = _checked_score(segment.score)
+        annotations.append(annotation | ({} if score is None else {"score": score}))
     record = {
         "info": {"description": f"masks by {model}" if model else "masks"},
         "images": [{"id": 1, "file_name": file_name, "height": height, "width": width}],
         "categories": [{"id": number, "name": name} for number, name in enumerate(categories, start=1)],
         "annotations": annotations,
     }
-    return encode_json(record)
+    return records.encode_json(record)
 
 
 def decode_coco(content: bytes) -> list[Segment]:
     """Return the segments that the bytes of a COCO JSON file hold; see `load_coco`."""
-    record = decode_json(content, "COCO JSON", ("images", "annotations", "categories"))
-    if len(record["images"]) != 1:
-        raise ValueError(f"expected COCO JSON of one image, got one of {len(record['images'])} images")
-    (image,) = record["images"]
-    size = image["height"], image["width"]
-    names = {category["id"]: category["name"] for category in record["categories"]}
-    return [
-        Segment(
-            _decode_segmentation(annotation["segmentation"], size),
-            annotation.get("name", f"object {annotation['id']}"),
-            names[annotation["category_id"]],
-            annotation.get("score"),
+    record = records.decode_json(content, "COCO JSON", ("images", "annotations", "categories"))
+    images = records.objects_in(record, "images")
+    if len(images) != 1:
+        raise ValueError(
+            f"expected COCO JSON of one image, got one of {len(images)} images: write a file for each, with its "
+            "annotations"
         )
-        for annotation in record["annotations"]
-    ]
+    (image,) = images
+    with records.naming("images"):
+        size = records.checked_size((image.get("height"), image.get("width")))
+    names = _category_names(record)
+    annotations = records.objects_in(record, "annotations")
+    own = [one for one in annotations if one.get("image_id", image.get("id")) == image.get("id")]
+    if annotations and not own:
+        other = records.shown(annotations[0]["image_id"])
+        raise ValueError(
+            f"expected annotations of the image with id {image.get('id')!r}, got those of image_id {other}"
+        )
+    return [_decode_annotation(one, number, names, size) for number, one in enumerate(own, start=1)]
 
 
-def _encode_polygons(segment: Segment) -> list[list[float]]:
-    return [points.ravel().tolist() for points in segment_polygons(segment, scale=2)]
+def _category_names(record: Mapping[str, Any]) -> dict[object, str]:
+    """Return the names of the categories by their ids."""
+    names: dict[object, str] = {}
+    for number, category in enumerate(records.objects_in(record, "categories")):
+        with records.naming(f"categories, number {number}"):
+            key, name = _checked_id(category.get("id")), records.text_in(category, "name")
+            if names.setdefault(key, name) != name:
+                raise ValueError(f"expected one name for each id, got {names[key]!r} and {name!r} for {key!r}")
+    return names
+
+
+def _decode_annotation(
+    annotation: Mapping[str, Any], number: int, names: Mapping[object, str], size: tuple[int, int]
+) -> Segment:
+    label = annotation.get("id", number)
+    with records.naming(f"annotation {label}"):
+        category = _checked_id(annotation.get("category_id"))
+        if category not in names:
+            raise ValueError(f"category_id: expected one of categories, {records.shown([*names])}, got {category!r}")
+        mask = records.checked_covers(_decode_segmentation(annotation.get("segmentation"), size))
+        name = annotation.get("name")
+        is_named = isinstance(name, str) and name.strip()
+        score = _checked_score(annotation.get("score"))
+    return Segment(mask, str(name) if is_named else f"object {label}", names[category], score)
+
+
+def _checked_id(value: object) -> int | str:
+    if not isinstance(value, int | str):
+        raise ValueError(f"expected an id, an integer, got {records.shown(value)}")
+    return value
+
+
+def _checked_score(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        score = float(value)
+    except (TypeError, ValueError, OverflowError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise ValueError(f"score: expected a finite number, got {records.shown(value)}")
+    return score
+
+
+def _encode_polygons(mask: npt.NDArray[np.bool_]) -> list[list[float]]:
+    return [points.ravel().tolist() for points in polygons(mask, scale=2)]
 
 
 def _encode_rle(mask: npt.NDArray[np.bool_]) -> dict[str, object]:
@@ -145,22 +204,49 @@ def _encode_rle(mask: npt.NDArray[np.bool_]) -> dict[str, object]:
     return {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")}
 
 
-def _decode_segmentation(form: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def _decode_segmentation(form: object, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Return the mask, HxW bool, of COCO's three forms: polygons, RLE as a list of numbers, RLE as text."""
+    if not form:
+        raise ValueError(
+            "expected an outline in segmentation, polygons or a run-length encoding, got none; the mask of a box is "
+            "what the model makes of Prompt(box=...)"
+        )
     if isinstance(form, list):
-        rle = pycocotools.mask.merge(pycocotools.mask.frPyObjects(form, *size))
+        rle = pycocotools.mask.merge(pycocotools.mask.frPyObjects(_checked_polygons(form, size), *size))
         return _decode_rle(_run_lengths(rle["counts"]), size)
+    if not isinstance(form, dict) or not isinstance(form.get("counts"), list | str):
+        raise ValueError(
+            f"expected polygons, [[x0, y0, x1, y1, ...], ...], or size and counts, got {records.shown(form)}"
+        )
+    if form.get("size") != list(size):
+        raise ValueError(
+            f"expected a run-length encoding of the image's size {list(size)} (height, width), got "
+            f"{records.shown(form.get('size'))}: is it for another image?"
+        )
     counts = form["counts"]
-    runs = counts if isinstance(counts, list) else _run_lengths(counts.encode("ascii"))
-    return _decode_rle(runs, form["size"])
+    return _decode_rle(counts if isinstance(counts, list) else _run_lengths(counts.encode("utf-8")), size)
+
+
+def _checked_polygons(form: Sequence[object], size: tuple[int, int]) -> list[list[float]]:
+    found = []
+    for number, polygon in enumerate(form, start=1):
+        with records.naming(f"polygon {number} of {len(form)}"):
+            if not isinstance(polygon, list):
+                raise ValueError(f"expected a list of numbers, [x0, y0, x1, y1, ...], got {records.shown(polygon)}")
+            numbers = records.checked_numbers(polygon)
+            if numbers.ndim != 1 or len(numbers) % 2:
+                raise ValueError(f"expected x and y in turn, [x0, y0, x1, y1, ...], got {records.shown(polygon)}")
+            records.checked_outline(numbers.reshape(-1, 2), size)
+            found.append(numbers.tolist())
+    return found
 
 
 # pycocotools.mask.decode gives the same mask, but hands NumPy 2 an array in a way that NumPy has deprecated: a
 # DeprecationWarning for each mask, and an error one day.
-def _decode_rle(runs: Sequence[int], size: Sequence[int]) -> npt.NDArray[np.bool_]:
+def _decode_rle(runs: Sequence[int], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Return the mask, HxW bool, of counts: background and mask in turn, column by column."""
     height, width = size
-    if min(runs, default=0) < 0 or sum(runs) != height * width:
+    if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
         raise ValueError(f"damaged run-length encoding: expected {height * width} pixels ({width}x{height})")
     bits = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(bits.reshape(width, height).T)
@@ -171,12 +257,14 @@ def _run_lengths(counts: bytes) -> list[int]:
 
     Each number is written five bits at a time, the lowest first, as a character from "0" on; a sixth bit says that more
     follow, and the last's fifth bit is the sign. From the fourth on a number is the difference to the last but one.
-    Source: rleFrString in pycocotools' maskApi.c.
+    Source: rleFrString in pycocotools' maskApi.c. Of damaged text nothing is returned, which are no pixels.
     """
     runs: list[int] = []
     value = shift = 0
     for character in counts:
         bits = character - 48
+        if not 0 <= bits < 64 or shift > MAX_BITS:
+            return []
         value |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:
@@ -185,4 +273,4 @@ def _run_lengths(counts: bytes) -> list[int]:
             value -= 1 << shift
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         value = shift = 0
-    return runs
+    return [] if shift else runs

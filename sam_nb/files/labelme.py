@@ -7,16 +7,20 @@ Source: https://github.com/wkentaro/labelme. One file beside its image holds::
      "shapes": [{"label": "wheel", "points": [[250.25, 370.25], ...], "group_id": 1, "description": "front wheel",
                  "shape_type": "polygon", "flags": {}}]}
 
-A shape is one polygon, so each connected component of a mask is a shape; those of one object share a ``group_id``.
-``label`` is the category, ``description`` the name. Scores are not kept. With no tolerance, masks read back exactly.
+A shape is one polygon, so each connected component of a mask is a shape; those of one object share a ``group_id`` and a
+``label``, which is the category; ``description`` is the name. Scores are not kept. With no tolerance, masks read back
+exactly. Files of other programs may also hold rectangles, and shapes without a ``shape_type``, which are polygons.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sam_nb.files.polygons import PIXEL_OFFSET, segment_polygons
-from sam_nb.files.records import checked_mask, decode_json, encode_json
+import numpy as np
+import numpy.typing as npt
+
+from sam_nb.files import records
+from sam_nb.files.polygons import PIXEL_OFFSET, polygons
 from sam_nb.masks import Segment
 from sam_nb.rasterize import rasterize
 from sam_nb.storage import read_bytes, write_bytes
@@ -53,13 +57,14 @@ def save_labelme(
     FileExistsError
         The file exists, and `overwrite` is false.
     ValueError
-        A mask is empty, or has another size than the image.
+        A mask is empty, or has another size than the image; or the path does not end in .json.
     """
+    records.check_suffix(path, ".json")
     write_bytes(path, encode_labelme(segments, size, file_name=file_name, tolerance=tolerance), overwrite=overwrite)
 
 
 def load_labelme(path: str | Path) -> list[Segment]:
-    """Return the segments of a LabelMe JSON of polygons: the shapes of one group are one object.
+    """Return the segments of a LabelMe JSON: the shapes of one group that have the same label are one object.
 
     Parameters
     ----------
@@ -70,18 +75,22 @@ def load_labelme(path: str | Path) -> list[Segment]:
     FileNotFoundError
         There is no such file.
     ValueError
-        Not a LabelMe JSON, or a shape is not a polygon.
+        Not a LabelMe JSON, a file without the image's size, or a shape from which no mask can be made: neither polygon
+        nor rectangle, without a label, with numbers that are not finite or far outside the image, or that covers no
+        pixel. The message names the file and the shape, counted from 0.
     """
-    return decode_labelme(read_bytes(path))
+    with records.naming(repr(str(path))):
+        return decode_labelme(read_bytes(path))
 
 
 def encode_labelme(
     segments: Sequence[Segment], size: tuple[int, int], *, file_name: str = "image", tolerance: float = 0.0
 ) -> bytes:
     """Return the bytes of a LabelMe JSON; see `save_labelme`."""
+    height, width = records.checked_size(size)
     shapes = []
     for number, segment in enumerate(segments, start=1):
-        checked_mask(segment, size)
+        mask = records.checked_mask(segment, size)
         shapes += [
             {
                 "label": segment.category,
@@ -91,9 +100,8 @@ def encode_labelme(
                 "shape_type": "polygon",
                 "flags": {},
             }
-            for points in segment_polygons(segment, tolerance=tolerance)
+            for points in polygons(mask, tolerance=tolerance)
         ]
-    height, width = size
     record: dict[str, object] = {
         "version": VERSION,
         "flags": {},
@@ -103,24 +111,43 @@ def encode_labelme(
         "imageHeight": height,
         "imageWidth": width,
     }
-    return encode_json(record)
+    return records.encode_json(record)
 
 
 def decode_labelme(content: bytes) -> list[Segment]:
     """Return the segments that the bytes of a LabelMe JSON hold; see `load_labelme`."""
-    record = decode_json(content, "LabelMe JSON", ("shapes", "imageHeight", "imageWidth"))
-    size = record["imageHeight"], record["imageWidth"]
-    groups: dict[object, list[dict[str, Any]]] = {}
-    for number, shape in enumerate(record["shapes"]):
-        if shape["shape_type"] != "polygon":
-            raise ValueError(f"shape {number}: expected a polygon, got a {shape['shape_type']}")
-        group = shape.get("group_id")
-        groups.setdefault(("no group", number) if group is None else group, []).append(shape)
-    return [
-        Segment(
-            rasterize([shape["points"] for shape in shapes], size),
-            shapes[0].get("description") or f"object {number}",
-            shapes[0]["label"],
-        )
-        for number, shapes in enumerate(groups.values(), start=1)
-    ]
+    record = records.decode_json(content, "LabelMe JSON", ("shapes", "imageHeight", "imageWidth"))
+    with records.naming("imageHeight and imageWidth"):
+        size = records.checked_size((record["imageHeight"], record["imageWidth"]))
+    groups: dict[tuple[object, ...], list[int]] = {}  # by label and group: the numbers of the shapes
+    outlines = []
+    shapes = records.objects_in(record, "shapes")
+    for number, shape in enumerate(shapes):
+        with records.naming(f"shape {number}"):
+            label, group = records.text_in(shape, "label"), shape.get("group_id")
+            if not isinstance(group, int | str | None):
+                raise ValueError(f"group_id: expected an integer, got {records.shown(group)}")
+            outlines.append(_outline(shape, size))
+        groups.setdefault((number,) if group is None else (label, group), []).append(number)
+    segments: list[Segment] = []
+    for members in groups.values():
+        names = [shapes[number].get("description") for number in members]
+        name = next((name for name in names if isinstance(name, str) and name.strip()), f"object {len(segments) + 1}")
+        with records.naming(f"shape {members[0]}"):
+            mask = records.checked_covers(rasterize([outlines[number] for number in members], size))
+        segments.append(Segment(mask, name, shapes[members[0]]["label"]))
+    return segments
+
+
+def _outline(shape: Mapping[str, Any], size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Return the outline of a shape, Nx2, pixels."""
+    kind = shape.get("shape_type") or "polygon"
+    if kind not in ("polygon", "rectangle"):
+        raise ValueError(f"expected a polygon or a rectangle, got a {kind}: draw it as a polygon, or remove it")
+    with records.naming("points"):
+        points = records.checked_numbers(shape.get("points"))
+        records.checked_outline(points, size, minimum=3 if kind == "polygon" else 2)
+    if kind == "rectangle" and len(points) == 2:
+        (x0, y0), (x1, y1) = points
+        return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+    return points

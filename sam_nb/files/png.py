@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sam_nb.files.records import checked_mask
+from sam_nb.files.records import check_suffix, checked_mask, checked_size
 from sam_nb.images import load_image
 from sam_nb.masks import Segment, as_mask
 from sam_nb.palette import PALETTE
@@ -48,8 +48,9 @@ def save_mask(mask: npt.ArrayLike, path: str | Path, *, overwrite: bool = False)
     FileExistsError
         The file exists, and `overwrite` is false.
     ValueError
-        Not one mask.
+        Not one mask, or the path does not end in .png.
     """
+    check_suffix(path, ".png")
     write_bytes(path, encode_mask(mask), overwrite=overwrite)
 
 
@@ -91,8 +92,9 @@ def save_cutout(image: "ImageLike", mask: npt.ArrayLike, path: str | Path, *, ov
     FileExistsError
         The file exists, and `overwrite` is false.
     ValueError
-        Not an image, not one mask, or the two differ in size.
+        Not an image, not one mask, the two differ in size, or the path does not end in .png.
     """
+    check_suffix(path, ".png")
     write_bytes(path, encode_cutout(load_image(image), mask), overwrite=overwrite)
 
 
@@ -115,8 +117,9 @@ def save_label_map(
     FileExistsError
         The file exists, and `overwrite` is false.
     ValueError
-        Too many segments, or a mask of another size.
+        Too many segments, an empty mask or one of another size, or the path does not end in .png.
     """
+    check_suffix(path, ".png")
     write_bytes(path, encode_label_map(segments, size), overwrite=overwrite)
 
 
@@ -171,7 +174,7 @@ def encode_label_map(segments: Sequence[Segment], size: tuple[int, int]) -> byte
             f"a label map of 8 bits holds at most {MAX_LABELS} objects, got {len(segments)}: write several files, or "
             "use save_coco"
         )
-    labels = np.zeros(size, np.uint8)
+    labels = np.zeros(checked_size(size), np.uint8)
     for label, segment in enumerate(segments, start=1):
         labels[checked_mask(segment, size)] = label
     image = Image.frombytes("P", size[::-1], labels.tobytes())

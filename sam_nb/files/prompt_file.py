@@ -95,7 +95,7 @@ def read_prompt_file(path: Path) -> dict[str, ImagePrompts | None]:
         raise FileNotFoundError(f"no prompt file {str(path)!r} (looked in {str(path.parent.resolve())!r})")
     try:
         entries = json.loads(path.read_bytes(), object_pairs_hook=_without_duplicates)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is not a prompt file: expected JSON in UTF-8, got: {error}") from error
     if not isinstance(entries, dict) or not entries:
         raise ValueError(
@@ -144,7 +144,7 @@ def _object_prompt(item: object, number: int, where: str) -> ObjectPrompt:
         raise ValueError(f"{where}: name and category must be text that is not empty, got {_short(words)}")
     try:
         prompt = Prompt(**{field: item.get(field) for field in _PROMPT_FIELDS})
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{where}: {error}") from error
     return ObjectPrompt(words["name"], words["category"], prompt)
 

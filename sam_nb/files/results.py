@@ -69,7 +69,7 @@ def save_segments(
     OSError
         A file cannot be written, the disk being full for example. Nothing has changed.
     ValueError
-        There is no segment, not an image, or a mask has another size than the image.
+        There is no segment, not an image, or a mask is empty or has another size than the image.
     """
     folder = Path(folder).expanduser()
     if not segments:

@@ -7,7 +7,7 @@ and Szegedy, 2015, arXiv 1502.03167), with which it learns in fewer steps; and i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,6 +83,7 @@ def train_unet(
     width: int = 12,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    on_step: Callable[[int, float, UNet], object] | None = None,
 ) -> UNet:
     """Train a U-Net from random initialization, with a progress bar.
 
@@ -103,6 +104,9 @@ def train_unet(
     seed : int
         The same seed gives the same network, on the same machine.
     device : str or torch.device
+    on_step : callable, optional
+        Called after each step with its number, from 1, the loss of its batch, and the network as it is now, in
+        evaluation mode, so that it predicts. Looking does not change what is learned.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def train_unet(
     optimizer = torch.optim.AdamW(unet.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     with tqdm(range(steps), unit="step", desc="U-Net") as bar:
-        for _ in bar:
+        for step in bar:
             chosen = rng.integers(len(images), size=batch_size)
             flip = np.s_[:, :: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
             scores = unet(_as_input(images[chosen][flip]).to(device))
@@ -134,6 +138,9 @@ def train_unet(
             optimizer.step()
             schedule.step()
             bar.set_postfix(loss=f"{loss.item():.3f}")
+            if on_step is not None:
+                on_step(step + 1, loss.item(), unet.eval())
+                unet.train()
     return unet.eval()
 
 

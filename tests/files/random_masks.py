@@ -27,6 +27,24 @@ def ragged_mask(seed: int) -> np.ndarray:
     return (coarse + 0.3 * rng.random((60, 90))) > rng.uniform(0.4, 0.9)
 
 
+def oblong_mask(seed: int) -> np.ndarray:
+    """Return a mask of one component with about twenty long, low holes, 60x90 bool."""
+    rng = np.random.default_rng(seed)
+    mask = np.ones((60, 90), bool)
+    for _ in range(20):
+        y, x, height, width = rng.integers((2, 2, 1, 1), (55, 80, 6, 40))
+        mask[y : min(58, y + height), x : min(88, x + width)] = False
+    return mask
+
+
+def noise_mask(seed: int) -> np.ndarray:
+    """Return a mask of a random size up to 30x30 whose pixels know nothing of each other, at least one of them true."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random(rng.integers(1, 31, 2)) < rng.uniform(0.05, 0.95)
+    mask.flat[rng.integers(mask.size)] = True
+    return mask
+
+
 def images_of_segments() -> Iterator[tuple[str, list[Segment]]]:
     """Yield an image's name without suffix and its ten segments, `COUNT` in all."""
     for number, start in enumerate(range(0, COUNT, PER_IMAGE)):

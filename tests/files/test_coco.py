@@ -87,8 +87,8 @@ def test_the_box_in_coco_is_corner_and_size(blob, tmp_path):
 @pytest.mark.parametrize("size", [(1, 1), (7, 1), (1, 7), (60, 90), (300, 2000)])
 def test_run_lengths_of_all_sizes_are_read(size):
     rng = np.random.default_rng(sum(size))
-    masks = [np.zeros(size, bool), np.ones(size, bool), rng.random(size) > 0.5, rng.random(size) > 0.999]
-    for mask in masks:
+    for mask in (np.ones(size, bool), rng.random(size) > 0.5, rng.random(size) > 0.999):
+        mask.flat[rng.integers(mask.size)] = True
         content = encode_coco([Segment(mask, "a")], size)
         assert np.array_equal(decode_coco(content)[0].mask, mask)
         # The third form, of other programs: a list of numbers.
@@ -111,7 +111,18 @@ def test_reading_does_not_warn(folder):
 def test_damaged_run_lengths_are_refused(blob):
     record = json.loads(encode_coco([Segment(blob, "a")], blob.shape))
     form = record["annotations"][0]["segmentation"]
-    for counts in ([], [5, 7], [-1, 5401], "0", form["counts"][:-2]):
+    for counts in (
+        [],
+        [5, 7],
+        [-1, 5401],
+        [5400.0],
+        [None, 5400],
+        "0",
+        "\x7f",
+        "é",
+        "o" * 100_000,
+        form["counts"][:-2],
+    ):
         form["counts"] = counts
         with pytest.raises(ValueError, match=r"damaged run-length encoding: expected 5400 pixels \(90x60\)"):
             decode_coco(json.dumps(record).encode())
@@ -134,21 +145,130 @@ def test_nothing_is_overwritten_by_default(tmp_path):
     assert len(load_coco(path)) == 1
 
 
-def test_invalid_segments_and_files_are_refused(tmp_path):
-    path = tmp_path / "coco.json"
-    with pytest.raises(ValueError, match="nothing: an empty mask has no outline"):
-        save_coco([Segment(np.zeros((9, 9), bool), "nothing")], (9, 9), path, as_polygons=True)
+@pytest.mark.parametrize("as_polygons", [False, True])
+def test_invalid_segments_are_refused(tmp_path, as_polygons):
+    path, full = tmp_path / "coco.json", np.ones((9, 9), bool)
+    with pytest.raises(ValueError, match="nothing: the mask is empty, so there is no object to save"):
+        save_coco([Segment(~full, "nothing")], (9, 9), path, as_polygons=as_polygons)
     with pytest.raises(ValueError, match="all: image and mask differ in size"):
-        save_coco([Segment(np.ones((9, 9), bool), "all")], (9, 8), path)
-    assert not path.exists()
-    with pytest.raises(FileNotFoundError):
-        load_coco(path)
-    for content, message in (
+        save_coco([Segment(full, "all")], (9, 8), path, as_polygons=as_polygons)
+    with pytest.raises(ValueError, match="all: score: expected a finite number, got nan"):
+        save_coco([Segment(full, "all", score=float("nan"))], (9, 9), path, as_polygons=as_polygons)
+    with pytest.raises(ValueError, match=r"street\.jpg': expected a name that ends in \.json"):
+        save_coco([Segment(full, "all")], (9, 9), tmp_path / "street.jpg", as_polygons=as_polygons, overwrite=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_name_that_is_not_utf8_comes_back(tmp_path):
+    save_coco([Segment(np.ones((9, 9), bool), "轮\udcff")], (9, 9), tmp_path / "a.json", file_name="\udcff.jpg")
+    assert load_coco(tmp_path / "a.json")[0].name == "轮\udcff"
+    assert json.loads((tmp_path / "a.json").read_bytes())["images"][0]["file_name"] == "\udcff.jpg"
+
+
+SQUARE = [10, 10, 40, 10, 40, 30, 10, 30]
+
+
+def read(tmp_path, *annotations, **fields):
+    """Return what `load_coco` makes of annotations that are a square but for the fields given."""
+    square = {"image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": [SQUARE]}
+    record = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 100, "width": 120}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"id": number} | square | one for number, one in enumerate(annotations, start=1)],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(record | fields), encoding="utf-8")
+    return load_coco(tmp_path / "a.json")
+
+
+def test_annotations_of_another_image_are_left_aside(tmp_path):
+    found = read(tmp_path, {}, {"image_id": 7, "segmentation": [[0, 0, 99, 0, 99, 99, 0, 99]]}, {"name": "left"})
+    assert [(segment.name, int(segment.mask.sum())) for segment in found] == [("object 1", 600), ("left", 600)]
+    with pytest.raises(
+        ValueError, match=r"a\.json': expected annotations of the image with id 1, got those of image_id '1'"
+    ):
+        read(tmp_path, {"image_id": "1"})
+
+
+@pytest.mark.parametrize("annotation", [{"name": None}, {"name": ""}, {"name": 5}, {"score": None}])
+def test_what_other_programs_leave_empty_gets_a_default(tmp_path, annotation):
+    (found,) = read(tmp_path, annotation)
+    assert (found.name, found.category, found.score) == ("object 1", "car", None)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        ({"segmentation": []}, r"expected an outline in segmentation.* got none; .*Prompt\(box=...\)"),
+        ({"segmentation": None, "bbox": [1, 2, 3, 4]}, "expected an outline in segmentation, .* got none"),
+        ({"segmentation": [[]]}, r"polygon 1 of 1: expected at least 3 points \(x, y\), got \[\]"),
+        ({"segmentation": [SQUARE, [10, 10, 40, 30]]}, "polygon 2 of 2: expected at least 3 points"),
+        ({"segmentation": SQUARE}, r"polygon 1 of 8: expected a list of numbers, \[x0, y0, .*, got 10"),
+        ({"segmentation": [SQUARE[:-1]]}, "polygon 1 of 1: expected x and y in turn"),
+        ({"segmentation": [[[10, 10], [40, 10], [40, 30]]]}, "polygon 1 of 1: expected x and y in turn"),
+        ({"segmentation": [["a"] * 6]}, "polygon 1 of 1: expected a list of numbers, got"),
+        ({"segmentation": [[None] * 6]}, "polygon 1 of 1: expected a list of numbers, got"),
+        ({"segmentation": [[1, 1, float("nan"), 9, 9, 9]]}, "polygon 1 of 1: expected finite numbers, got NaN or inf"),
+        ({"segmentation": [[1, 1, float("inf"), 9, 9, 9]]}, "polygon 1 of 1: expected finite numbers, got NaN or inf"),
+        ({"segmentation": [[-164, -21, 2.08e8, 3.52e8, 225, 236]]}, "polygon 1 of 1: the point .* lies far outside"),
+        ({"segmentation": [[0, 0, 119, 99] * 90_000]}, "polygon 1 of 1: expected an outline of at most 20,000,000"),
+        ({"segmentation": [[1, 1, 9, 1, 5, 1]]}, "it covers no pixel of the image; remove it from the file"),
+        ({"segmentation": [[-9, -9, -5, -9, -5, -5]]}, "it covers no pixel of the image"),
+        ({"segmentation": "abc"}, r"expected polygons, .* got 'abc'"),
+        ({"segmentation": {"size": [100, 120]}}, r"expected polygons, .* or size and counts, got"),
+        (
+            {"segmentation": {"size": [50, 60], "counts": [0, 3000]}},
+            r"the image's size \[100, 120\].* got \[50, 60\]: is it",
+        ),
+        ({"segmentation": {"counts": [0, 12000]}}, r"the image's size \[100, 120\].* got None"),
+        ({"segmentation": {"size": [100, 120], "counts": [12000]}}, "it covers no pixel of the image"),
+        ({"segmentation": {"size": [100, 120], "counts": [0, 10**30]}}, "damaged run-length encoding"),
+        ({"category_id": 5}, r"category_id: expected one of categories, \[1\], got 5"),
+        ({"category_id": None}, "expected an id, an integer, got None"),
+        ({"category_id": [1]}, r"expected an id, an integer, got \[1\]"),
+        ({"score": "high"}, "score: expected a finite number, got 'high'"),
+        ({"score": float("nan")}, "score: expected a finite number, got nan"),
+        ({"score": [0.5, 0.6]}, "score: expected a finite number"),
+    ],
+)
+def test_annotations_from_which_no_mask_can_be_made_are_refused(tmp_path, annotation, message):
+    with pytest.raises(ValueError, match=f"a.json': annotation 2: .*{message}"):
+        read(tmp_path, {}, annotation)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"images": [1]}, "images: expected a list of objects"),
+        ({"images": []}, "expected COCO JSON of one image, got one of 0 images"),
+        ({"images": [{"id": 1}, {"id": 2}]}, "of one image, got one of 2 images: write a file for each"),
+        ({"images": [{"id": 1, "width": 9}]}, r"images: expected the image's \(height, width\).* got \(None, 9\)"),
+        (
+            {"images": [{"id": 1, "width": 10**9, "height": 10**9}]},
+            "images: expected an image of at most 1,000,000,000",
+        ),
+        ({"categories": [{"id": 1}]}, "categories, number 0: name: expected text that is not empty, got None"),
+        ({"categories": [{"name": "car"}]}, "categories, number 0: expected an id, an integer, got None"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "number 1: expected one name for each id"),
+        ({"annotations": {"1": 2}}, "annotations: expected a list of objects"),
+    ],
+)
+def test_files_with_wrong_fields_are_refused(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=f"a.json': .*{message}"):
+        read(tmp_path, {}, **fields)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
         (b"x", "not COCO JSON"),
         (b"[]", "not COCO JSON: expected an object with images, .* got list"),
         (b'{"shapes": []}', "it lacks images, annotations, categories"),
-        (b'{"images": [1, 2], "annotations": [], "categories": []}', "of one image, got one of 2 images"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=message):
-            load_coco(path)
+        (b"[" * 100_000, "not COCO JSON: maximum recursion depth exceeded"),
+    ],
+)
+def test_what_is_not_coco_json_is_refused(tmp_path, content, message):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"a.json': .*{message}"):
+        load_coco(tmp_path / "a.json")
+    with pytest.raises(FileNotFoundError):
+        load_coco(tmp_path / "none.json")

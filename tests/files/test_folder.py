@@ -19,7 +19,7 @@ from filelock import FileLock
 from PIL import Image
 
 import sam_nb.files.folder as folder_module
-from sam_nb import Prompt, Session, load_coco, load_image, load_mask, segment_folder, storage
+from sam_nb import Prompt, Segment, Session, load_coco, load_image, load_mask, segment_folder, storage
 
 HEIGHT, WIDTH = 40, 60
 COUNT = 50
@@ -310,6 +310,19 @@ def test_a_failing_image_has_its_reason_in_the_table_and_the_others_go_on(model,
     rows = segment_folder(model, folder, prompts, out)
     assert [row["status"] for row in rows] == ["unchanged", *["done"] * 4]
     assert model.encoded() == [1, 3, 7, 8]
+
+
+def test_an_empty_mask_is_a_reason_and_the_others_go_on(model, folder, box, out, monkeypatch):
+    decode = folder_module._segments
+
+    def with_an_empty_one(sam, image, prompts):
+        (segment,) = decode(sam, image, prompts)
+        return [Segment(segment.mask & (image[0, 0, 0] != 2), "door", "part", 0.5)]
+
+    monkeypatch.setattr(folder_module, "_segments", with_an_empty_one)
+    rows = segment_folder(model, folder, box, out)
+    assert {row["image"]: row["status"] for row in rows} == {"a.png": "done", "a.jpg": "failed", "b.png": "done"}
+    assert "door: the mask is empty" in next(row["reason"] for row in rows if row["image"] == "a.jpg")
 
 
 def test_stale_results_are_named_and_replaced_only_on_request(model, folder, box, out, tmp_path):

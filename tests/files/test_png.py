@@ -77,7 +77,29 @@ def test_invalid_masks_are_refused_before_anything_is_written(image, tmp_path):
         save_label_map([full], (9, 8), path)
     with pytest.raises(ValueError, match="at most 255 objects, got 256"):
         save_label_map([full] * 256, (9, 9), path)
+    with pytest.raises(ValueError, match="nothing: the mask is empty"):
+        save_label_map([full, Segment(np.zeros((9, 9), bool), "nothing")], (9, 9), path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["street.jpg", "street", "street.png.tif"])
+def test_png_is_written_under_no_other_name(image, tmp_path, name):
+    path = tmp_path / name
+    path.write_text("mine")
+    for save in (
+        lambda: save_mask(ragged_mask(1), path, overwrite=True),
+        lambda: save_cutout(image, ragged_mask(1), path, overwrite=True),
+        lambda: save_label_map([Segment(ragged_mask(1), "a")], (60, 90), path, overwrite=True),
+    ):
+        with pytest.raises(ValueError, match=r"expected a name that ends in \.png, such as 'street.*\.png'"):
+            save()
+    assert path.read_text() == "mine"
+    save_mask(ragged_mask(1), tmp_path / "A.PNG")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder '.*new': create it first"):
+        save_mask(ragged_mask(1), tmp_path / "new" / "a.png")
 
 
 def test_what_is_not_such_a_png_is_refused(tmp_path):

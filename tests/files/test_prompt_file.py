@@ -86,6 +86,10 @@ def test_a_file_that_is_not_there(tmp_path):
             '{"*": [{"name": "a", "box": [1, 2, 3, 4]}, {"name": "a", "box": [1, 2, 3, 4]}]}',
             r"expected a different name for each object, got a, a",
         ),
+        pytest.param("[" * 100_000, "is not a prompt file: expected JSON in UTF-8", id="deep"),
+        ('{"*": [{"box": [1, 2, 3, NaN]}]}', r"'\*', object 1: box: expected finite numbers"),
+        ('{"*": [{"points": [[1, 1e999]]}]}', r"'\*', object 1: points: expected finite numbers"),
+        pytest.param(f'{{"*": [{{"box": [1, 2, 3, 1{"0" * 400}]}}]}}', r"'\*', object 1: ", id="long"),
         ('{"a.jpg": [{"box": [1, 2, 3, 4]}], "a.jpg": [{"box": [1, 2, 9, 9]}]}', r"'a.jpg' appears twice"),
     ],
 )

@@ -52,6 +52,20 @@ def test_a_seed_is_a_network(trained):
     assert not all(torch.equal(again[name], other[name]) for name in again)
 
 
+def test_each_step_can_be_looked_at_without_changing_what_is_learned():
+    looks = []
+
+    def look(step, loss, unet):
+        looks.append((step, loss, unet.training, unet.predict(PAIRS[0][0])))
+
+    watched = train_unet(PAIRS, 2, steps=4, batch_size=2, width=4, seed=1, on_step=look)
+    alone = train_unet(PAIRS, 2, steps=4, batch_size=2, width=4, seed=1).state_dict()
+    assert [step for step, *_ in looks] == [1, 2, 3, 4]
+    assert all(loss > 0 and not training for _, loss, training, _ in looks)
+    assert np.array_equal(looks[-1][3], watched.predict(PAIRS[0][0]))
+    assert all(torch.equal(value, alone[name]) for name, value in watched.state_dict().items())
+
+
 def test_its_shape_is_the_paper_s():
     """Four halvings, channels that double, two 3x3 convolutions a level, and as many skip connections as halvings."""
     unet = UNet(classes=1, width=64)
