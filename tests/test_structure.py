@@ -22,7 +22,7 @@ DOORS = {
     "torch": {
         *(f"learning.{name}" for name in ("decoder_step", "examples", "finetuning", "losses", "unet")),
         *(f"model.{name}" for name in ("efficientnet", "embeddings", "everything", "fast_decoder", "fast_encoder")),
-        *(f"model.{name}" for name in ("internals", "lite", "loading", "sam")),
+        *(f"model.{name}" for name in ("internals", "lite", "loading", "sam", "weights_file")),
     },
     "torchvision": {"model.everything"},
     "segment_anything": {"model.sam", "model.upstream"},
@@ -42,6 +42,7 @@ DOORS = {
     "ipycanvas": {"canvas.layers"},
     "ipywidgets": {f"canvas.{name}" for name in ("controls", "layers", "play", "pointer", "status", "widget")},
     "platformdirs": {"storage"},
+    "filelock": {"storage"},
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("sam_nb", "tests", "scripts", "benchmarks", "training")
 # Not the changelog, which lists names that changed.
-PAGES = ("README*.md", "CONTRIBUTING.md", "docs/*.md", "benchmarks/README.md", "training/**/*.md")
+PAGES = ("README*.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "benchmarks/README.md", "training/**/*.md")
 PROSE, NAMES, FUNCTIONS = "prose", "names", "functions"
 STRINGS = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}  # FSTRING_MIDDLE: Python 3.12
 

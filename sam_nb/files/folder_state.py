@@ -9,15 +9,15 @@ import csv
 import hashlib
 import io
 import json
+import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from sam_nb.files.prompt_file import ImagePrompts
-from sam_nb.storage import escaped_file_name, remove_unfinished, write_bytes
+from sam_nb.storage import locked, remove_unfinished, write_bytes
 
 if TYPE_CHECKING:
     from sam_nb.model.sam import Sam
@@ -30,20 +30,22 @@ COLUMNS = ("image", "object", "category", "area", "predicted_iou", "status", "re
 DONE, UNCHANGED, FAILED, NO_PROMPTS = "done", "unchanged", "failed", "no prompts"  # in the column "status"
 
 _MODEL_FIELDS = ("model", "weights", "precision")
+_SPEAKING = (OSError, ValueError, RuntimeError, MemoryError)  # errors whose words say what is wrong
 _MAX_LISTED = 3  # names in a message
 
 
 @dataclass(frozen=True, eq=False)
 class ImageJob:
-    """An image and its prompts; None if it has none."""
+    """An image, the name of its result, and its prompts; None if it has none."""
 
     name: str
     path: Path
+    result_name: str
     prompts: ImagePrompts | None
 
     def result(self, out: Path) -> Path:
         """Return the folder of the result."""
-        return out / escaped_file_name(self.name)
+        return out / self.result_name
 
     def record(self, sam: "Sam", content: bytes) -> dict[str, object]:
         """Return what `prompts.json` holds: all that a result depends on, `content` being the image file's bytes."""
@@ -56,17 +58,14 @@ class ImageJob:
 @contextlib.contextmanager
 def only_run_in(out: Path) -> Iterator[None]:
     """Keep a second run out of the folder. The system takes the lock back from a run that is killed."""
-    lock = FileLock(out / ".segment_folder.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise RuntimeError(
-            f"another run is writing into {str(out)!r}: wait until it ends, or choose another folder for out"
-        ) from error
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(out / ".segment_folder.lock", timeout=0))
+        except TimeoutError as error:
+            raise RuntimeError(
+                f"another run is writing into {str(out)!r}: wait until it ends, or choose another folder for out"
+            ) from error
         yield
-    finally:
-        lock.release()
 
 
 def sweep(out: Path, jobs: Sequence[ImageJob]) -> None:
@@ -74,8 +73,11 @@ def sweep(out: Path, jobs: Sequence[ImageJob]) -> None:
     remove_unfinished(out, [*(job.result(out).name for job in jobs), SUMMARY])
 
 
-def unchanged_jobs(sam: "Sam", jobs: Sequence[ImageJob], out: Path, *, overwrite: bool) -> set[ImageJob]:
-    """Return the jobs whose result is there and up to date.
+def known_rows(sam: "Sam", jobs: Sequence[ImageJob], out: Path, *, overwrite: bool) -> dict[ImageJob, list[Row]]:
+    """Return the rows of images whose result is not to be made.
+
+    It is there and up to date; or it is there, and the image cannot be read, so that nobody knows whether it is; or the
+    image has no prompts.
 
     Raises
     ------
@@ -84,10 +86,13 @@ def unchanged_jobs(sam: "Sam", jobs: Sequence[ImageJob], out: Path, *, overwrite
         false.
     """
     _check_summary(out / SUMMARY)
-    unchanged = set()
+    known: dict[ImageJob, list[Row]] = {}
     stale: dict[str, list[str]] = {}
     for job in jobs:
-        if job.prompts is None or not job.result(out).exists():
+        if job.prompts is None:
+            known[job] = [empty_row(job, NO_PROMPTS)]
+            continue
+        if not os.path.lexists(job.result(out)):
             continue
         found = _record_of(job, out)
         if found is None:
@@ -95,9 +100,13 @@ def unchanged_jobs(sam: "Sam", jobs: Sequence[ImageJob], out: Path, *, overwrite
                 f"{str(job.result(out))!r} is damaged or was not made by segment_folder: move it away, or choose "
                 "another folder for out"
             )
-        expected = job.record(sam, job.path.read_bytes())
+        try:
+            expected = job.record(sam, job.path.read_bytes())
+        except (OSError, MemoryError) as error:
+            known[job] = [failed_row(job, error)]
+            continue
         if found == expected:
-            unchanged.add(job)
+            known[job] = result_rows(job, out, UNCHANGED)
         else:
             stale.setdefault(_difference(found, expected), []).append(job.name)
     if stale and not overwrite:
@@ -106,7 +115,16 @@ def unchanged_jobs(sam: "Sam", jobs: Sequence[ImageJob], out: Path, *, overwrite
             f"{str(out)!r} holds results that were made {words}. Choose another folder for out, or say overwrite=True "
             "to replace them"
         )
-    return unchanged
+    return known
+
+
+def check_writable(out: Path, missing: Sequence[ImageJob]) -> None:
+    """Raise PermissionError if results are missing in a folder that may not be written."""
+    if missing:
+        raise PermissionError(
+            f"{str(out)!r} may not be written, and has no result for {_listed([job.name for job in missing])}: choose "
+            "another folder for out"
+        )
 
 
 def result_rows(job: ImageJob, out: Path, status: str) -> list[Row]:
@@ -132,9 +150,25 @@ def empty_row(job: ImageJob, status: str, reason: str = "") -> Row:
     return {**dict.fromkeys(COLUMNS, ""), "image": job.name, "status": status, "reason": reason}
 
 
+def failed_row(job: ImageJob, error: Exception) -> Row:
+    """Return the row of an image that failed, with the error's words on one line."""
+    words = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode("utf-8")
+    kind = type(error).__name__
+    if isinstance(error, _SPEAKING) and not isinstance(error, UnicodeError):
+        return empty_row(job, FAILED, words or kind)
+    return empty_row(job, FAILED, f"{kind}: {words}" if words else kind)
+
+
 def write_summary(out: Path, rows: Sequence[Row]) -> None:
-    """Write the table as CSV."""
-    write_bytes(out / SUMMARY, _encode_csv(rows), overwrite=True)
+    """Write the table as CSV; where that is not possible, warn, since the rows themselves are not lost."""
+    try:
+        write_bytes(out / SUMMARY, _encode_csv(rows), overwrite=True)
+    except OSError as error:
+        warnings.warn(
+            f"{str(out / SUMMARY)!r} {error.strerror or error}: is it open in another program? All results are there; "
+            "run again to write the table",
+            stacklevel=3,
+        )
 
 
 def _encode_csv(rows: Sequence[Row]) -> bytes:
@@ -147,7 +181,7 @@ def _encode_csv(rows: Sequence[Row]) -> bytes:
 
 
 def _check_summary(path: Path) -> None:
-    if path.exists() and path.read_bytes().splitlines()[:1] != _encode_csv([]).splitlines():
+    if path.is_dir() or (path.exists() and path.read_bytes().splitlines()[:1] != _encode_csv([]).splitlines()):
         raise FileExistsError(f"{str(path)!r} is another table: rename it, or choose another folder for out")
 
 
@@ -156,7 +190,7 @@ def _record_of(job: ImageJob, out: Path) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads((job.result(out) / "prompts.json").read_bytes())
         is_ours = "weights" in found["segment_folder"] and result_rows(job, out, UNCHANGED)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if is_ours else None
 

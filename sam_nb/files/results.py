@@ -8,7 +8,8 @@
       coco.json                  all masks with names, categories, areas, boxes and scores
       prompts.json               the prompts that made them, if given
 
-Nothing is overwritten by default, and nothing is left half-written: the folder gets its name when it is whole.
+Nothing is overwritten by default, and nothing is left half-written: the folder gets its name when it is whole, and
+where one is there already, all files get their place in it or none.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from sam_nb.files.coco import encode_coco
 from sam_nb.files.png import encode_cutout, encode_mask
 from sam_nb.images import load_image
 from sam_nb.masks import Segment
-from sam_nb.storage import distinct_file_names, replace_folder, writing_folder
+from sam_nb.storage import distinct_file_names, replace_folder, write_files, writing_folder
 
 if TYPE_CHECKING:
     from sam_nb.images import ImageLike
@@ -63,6 +64,10 @@ def save_segments(
     ------
     FileExistsError
         The folder exists, and `overwrite` is false.
+    NotADirectoryError
+        `folder` is a file.
+    OSError
+        A file cannot be written, the disk being full for example. Nothing has changed.
     ValueError
         There is no segment, not an image, or a mask is empty or has another size than the image.
     """
@@ -71,6 +76,8 @@ def save_segments(
         raise ValueError("nothing to save: there is no mask yet")
     if folder.exists() and not overwrite:
         raise FileExistsError(f"{str(folder)!r} exists already: choose another folder, or say overwrite=True")
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{str(folder)!r} is a file: choose another name for the folder")
     rgb = load_image(image)
     names = distinct_file_names([segment.name for segment in segments])
     # Everything is encoded before anything is written, and written beside its place before it gets there.
@@ -80,15 +87,13 @@ def save_segments(
         files[f"cutouts/{name}.png"] = encode_cutout(rgb, segment.mask)
     if prompts is not None:
         files["prompts.json"] = prompts.encode("utf-8")
+    if folder.exists():
+        write_files({folder / name: content for name, content in files.items()})
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with writing_folder(folder) as part:
         for name, content in files.items():
             (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_bytes(content)
-        if folder.exists():
-            for name in files:
-                (folder / name).parent.mkdir(exist_ok=True)
-                (part / name).replace(folder / name)
-        else:
-            replace_folder(part, folder)
+        replace_folder(part, folder)
     return folder

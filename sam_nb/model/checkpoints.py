@@ -1,17 +1,19 @@
 """Meta's weights: their addresses, sizes and digests, and where they lie on this computer."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pooch
 import requests
-from filelock import FileLock
 from tqdm.auto import tqdm
 
-from sam_nb.storage import cache_dir
+from sam_nb.storage import cache_dir, flush, locked
 
 TIMEOUT = 60  # seconds without a response
+
+_DISK_CURE = "Make room, or set the environment variable SAM_NB_HOME to a folder that can be written. "
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Checkpoint:
     def path(self) -> Path:
         """Where the file lies, or will lie, on this computer."""
         return cache_dir() / "checkpoints" / self.file
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the file is on this computer and may be read."""
+        return os.access(self.path, os.R_OK)
 
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -77,7 +84,8 @@ def download(name: str) -> Path:
 
     The file is downloaded beside its final place and gets its name once its SHA-256 is right: a file under the final
     name is whole. An interrupted download resumes with the next call. A second notebook that calls at the same time
-    waits for the first one and finds the file.
+    waits for the first one and finds the file. Where the file is there, nothing is written: a folder that several
+    people share may be read-only.
 
     Parameters
     ----------
@@ -91,8 +99,11 @@ def download(name: str) -> Path:
     Raises
     ------
     RuntimeError
-        The address could not be reached, the connection broke off (what has arrived is kept, to resume), or the digest
-        is wrong (nothing is kept). The message says how to download the file by hand.
+        The address could not be reached, the connection broke off or the disk is full (what has arrived is kept, to
+        resume), the folder cannot be written, or the digest is wrong (nothing is kept). The message says how to
+        download the file by hand.
+    PermissionError
+        The file is there and may not be read.
     ValueError
         There is no such model to download; or a file of that name is there, but it is not Meta's. It is left alone.
     """
@@ -100,18 +111,18 @@ def download(name: str) -> Path:
         embedded = '. lite is part of the package: load_sam("lite") downloads nothing' if name == "lite" else ""
         raise ValueError(f"no weights to download for {name!r}: expected one of {', '.join(CHECKPOINTS)}{embedded}")
     checkpoint = CHECKPOINTS[name]
-    checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{checkpoint.path}.lock"):
-        if not checkpoint.path.exists():
-            _fetch(name, checkpoint)
-    if checkpoint.path.stat().st_size != checkpoint.size or sha256(checkpoint.path) != checkpoint.sha256:
+    path = checkpoint.path
+    if not os.path.exists(path):  # Path.exists raises where a folder may not be read
+        _fetch(name, checkpoint)
+    size, digest = path.stat().st_size, sha256(path)
+    if (size, digest) != (checkpoint.size, checkpoint.sha256):
         raise ValueError(
-            f"{checkpoint.path} is not {name}'s official file: expected {checkpoint.size:,} bytes with SHA-256 "
-            f"{checkpoint.sha256}, got {checkpoint.path.stat().st_size:,} bytes with {sha256(checkpoint.path)}. "
+            f"{path} is not {name}'s official file: expected {checkpoint.size:,} bytes with SHA-256 "
+            f"{checkpoint.sha256}, got {size:,} bytes with {digest}. "
             f"An incomplete copy? Delete it and load again; or, if these are weights of your own, give their path: "
             f'load_sam("{name}", checkpoint=...)'
         )
-    return checkpoint.path
+    return path
 
 
 def sha256(path: str | Path) -> str:
@@ -124,23 +135,32 @@ def sha256(path: str | Path) -> str:
 
 
 def _fetch(name: str, checkpoint: Checkpoint) -> None:
+    """Download the file, or wait for another process that does."""
     part = checkpoint.path.with_suffix(".part")
     by_hand = (
         f"To download it by hand: open {checkpoint.url} in a browser and save it as {checkpoint.path}, or anywhere and "
         f'load_sam("{name}", checkpoint="its path"). Without it everything runs on the embedded model: load_sam("lite")'
     )
     try:
-        pooch.retrieve(
-            checkpoint.url,
-            known_hash=f"sha256:{checkpoint.sha256}",
-            fname=checkpoint.file,
-            path=checkpoint.path.parent,
-            downloader=lambda url, file, _: _resume(url, part, file, checkpoint),
+        checkpoint.path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(Path(f"{checkpoint.path}.lock")):
+            if checkpoint.path.exists():
+                return
+            pooch.retrieve(
+                checkpoint.url,
+                known_hash=f"sha256:{checkpoint.sha256}",
+                fname=checkpoint.file,
+                path=checkpoint.path.parent,
+                downloader=lambda url, file, _: _resume(url, part, file, checkpoint),
+            )
+            flush(checkpoint.path.parent)
+    except OSError as error:  # of the network (requests' errors are OSErrors) or of the disk
+        kept = (
+            f"{part.stat().st_size / 1e6:.0f} MB are kept: call again to resume. " if os.access(part, os.R_OK) else ""
         )
-    except requests.RequestException as error:
-        kept = f"{part.stat().st_size / 1e6:.0f} MB are kept: call again to resume. " if part.exists() else ""
+        cure = "" if isinstance(error, requests.RequestException) else _DISK_CURE
         raise RuntimeError(
-            f"could not download {name} ({checkpoint.size / 1e6:.0f} MB): {error}. {kept}{by_hand}"
+            f"could not download {name} ({checkpoint.size / 1e6:.0f} MB): {error}. {kept}{cure}{by_hand}"
         ) from error
     except ValueError as error:  # pooch's error for a digest that differs
         raise RuntimeError(
@@ -154,6 +174,8 @@ def _resume(url: str, part: Path, file: str, checkpoint: Checkpoint) -> None:
     if have < checkpoint.size:
         wanted = {"Range": f"bytes={have}-"} if have else {}
         with requests.get(url, headers=wanted, stream=True, timeout=TIMEOUT) as reply:
+            if reply.status_code == requests.codes.requested_range_not_satisfiable:
+                part.unlink()  # longer than what is there now: begin again next time
             reply.raise_for_status()
             if reply.status_code != requests.codes.partial_content:  # a server that only sends whole files
                 have = 0
@@ -164,4 +186,5 @@ def _resume(url: str, part: Path, file: str, checkpoint: Checkpoint) -> None:
                     progress.update(len(block))
         if part.stat().st_size < checkpoint.size:
             raise requests.ConnectionError("the connection ended early")
+    flush(part)
     part.replace(file)

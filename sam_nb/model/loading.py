@@ -1,13 +1,11 @@
 """Load a model by name or from a checkpoint, with fast layers, and say in one line which it is."""
 
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -19,6 +17,7 @@ from sam_nb.model.lite import WEIGHTS, LiteDecoder, build_lite
 from sam_nb.model.sam import Sam
 from sam_nb.model.upstream import MaskDecoder, image_encoder, sam_model_registry, transformer
 from sam_nb.model.upstream import Sam as SamModel
+from sam_nb.model.weights_file import architecture_of, read_weights
 
 ARCHITECTURES: dict[str, Callable[[], SamModel]] = {
     "lite": build_lite,
@@ -48,7 +47,7 @@ def load_sam(
         the environment variable ``SAM_NB_MODEL``, else "vit_b" if its weights are on this computer, else "lite".
     checkpoint : str or pathlib.Path, optional
         A file of weights to load instead of the official ones, ``.pth`` or ``.safetensors``. Without a name, the
-        weights tell the architecture.
+        weights tell the architecture. It may be anyone's: none of its code runs, see ``SECURITY.md``.
     device : str or torch.device, optional
         Default: "cuda" if there is one, else "mps" (Apple), else "cpu".
     precision : {"float32", "bfloat16", "auto"}
@@ -75,8 +74,8 @@ def load_sam(
     if precision not in (*PRECISIONS, "auto"):
         raise ValueError(f"no precision {precision!r}: expected one of {', '.join(PRECISIONS)}, auto")
     path = _weights_path(name, checkpoint)
-    state = _read_weights(path)
-    name = name or _architecture_of(state, path)
+    state = read_weights(path)
+    name = name or architecture_of(state, path, ", ".join(ARCHITECTURES))
     model = ARCHITECTURES[name]()
     try:
         model.load_state_dict(state)
@@ -97,7 +96,7 @@ def load_sam(
 
 def available_models() -> list[str]:
     """Return the models whose weights are on this computer, "lite" first, then Meta's: `load_sam` downloads nothing."""
-    return ["lite", *(name for name, checkpoint in CHECKPOINTS.items() if checkpoint.path.exists())]
+    return ["lite", *(name for name, checkpoint in CHECKPOINTS.items() if checkpoint.is_here)]
 
 
 def use_fast_layers(model: Module) -> Module:
@@ -159,7 +158,7 @@ def _default_name() -> str:
             f"no model {chosen!r}, set by the environment variable SAM_NB_MODEL: expected one of "
             f"{', '.join(ARCHITECTURES)}"
         )
-    return chosen or ("vit_b" if CHECKPOINTS["vit_b"].path.exists() else "lite")
+    return chosen or ("vit_b" if CHECKPOINTS["vit_b"].is_here else "lite")
 
 
 def _keep_freed_memory() -> None:
@@ -197,34 +196,6 @@ def _weights_path(name: str | None, checkpoint: str | Path | None) -> Path:
             "downloads Meta's"
         )
     return path
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            # weights_only: a pickle from the internet must not run code.
-            # map_location: a file saved on a GPU loads anywhere.
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-        raise ValueError(
-            f"{path} ({path.stat().st_size:,} bytes) holds no weights that can be read. An incomplete download? "
-            f"Compare its size with the source's and download it again. PyTorch says: {error}"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds something other than weights: expected a state dict, names and tensors")
-    return state
-
-
-def _architecture_of(state: dict[str, torch.Tensor], path: Path) -> str:
-    if "image_encoder.backbone.conv_stem.weight" in state:
-        return "lite"
-    patches = state.get("image_encoder.patch_embed.proj.weight")
-    widths = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
-    if patches is None or len(patches) not in widths:
-        raise ValueError(f"{path} holds weights of an unknown model: expected those of {', '.join(ARCHITECTURES)}")
-    return widths[len(patches)]
 
 
 def _announcement(sam: Sam, checkpoint: str | Path | None) -> str:

@@ -75,6 +75,31 @@ def test_a_failing_disk_leaves_nothing_half_written(image, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
+def test_a_disk_that_fails_between_two_files_changes_nothing(image, tmp_path, monkeypatch, step):
+    folder = save_segments([Segment(ragged_mask(1), "a"), Segment(ragged_mask(2), "b")], image, tmp_path / "out")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    true, calls = getattr(Path, step), []
+
+    def fail(path, argument):
+        calls.append(path)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device")
+        return true(path, argument)
+
+    monkeypatch.setattr(Path, step, fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_segments([Segment(ragged_mask(3), "a"), Segment(ragged_mask(4), "c")], image, folder, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_file_in_the_place_of_the_folder(image, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(NotADirectoryError, match=r"out' is a file: choose another name"):
+        save_segments([Segment(ragged_mask(1), "a")], image, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_invalid_segments_are_refused_before_anything_is_written(image, tmp_path):
     with pytest.raises(ValueError, match="nothing to save"):
         save_segments([], image, tmp_path / "out")

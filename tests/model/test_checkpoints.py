@@ -1,8 +1,14 @@
 """Downloads, from a server on 127.0.0.1 that serves a vit_b checkpoint whole, cut, changed, or not at all."""
 
 import dataclasses
+import errno
+import hashlib
 import http.server
+import os
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -194,17 +200,146 @@ def test_local_files_that_are_not_weights(checkpoint_file, tmp_path):
         loading.load_sam("vit_b", checkpoint=tmp_path / "list.pth")
 
 
-def test_a_pickle_runs_no_code(tmp_path):
-    import torch
+# Folders that fail ----------------------------------------------------------------------------------------------------
 
-    class Trap:
-        def __reduce__(self):
-            return Path.touch, (tmp_path / "sprung",)
 
-    torch.save({"weights": Trap()}, tmp_path / "trap.pth")
-    with pytest.raises(ValueError, match="holds no weights that can be read"):
-        loading.load_sam("vit_b", checkpoint=tmp_path / "trap.pth")
-    assert not (tmp_path / "sprung").exists()
+def refuse(code):
+    def fail(*args, **options):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Return a checkpoint of 1000 bytes and its content; its address is one where nothing listens."""
+    content = b"w" * 1000
+    checkpoint = dataclasses.replace(
+        CHECKPOINTS["vit_b"],
+        url="http://127.0.0.1:9/sam_vit_b_01ec64.pth",
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setitem(CHECKPOINTS, "vit_b", checkpoint)
+    return checkpoint, content
+
+
+def test_a_file_that_is_there_needs_nothing_written(small, monkeypatch):
+    checkpoint, content = small
+    checkpoint.path.parent.mkdir(parents=True)
+    checkpoint.path.write_bytes(content)
+    for step in ("pathlib.Path.mkdir", "filelock.FileLock.acquire"):
+        monkeypatch.setattr(step, refuse(errno.EROFS))
+    assert download("vit_b") == checkpoint.path
+    assert [path.name for path in checkpoint.path.parent.iterdir()] == [checkpoint.file]
+
+
+@pytest.mark.parametrize("step", ["pathlib.Path.mkdir", "filelock.FileLock.acquire"])
+def test_a_folder_that_cannot_be_written(small, monkeypatch, step):
+    monkeypatch.setattr(step, refuse(errno.EACCES))
+    with pytest.raises(
+        RuntimeError, match=r"could not download vit_b .*Permission denied.*SAM_NB_HOME.*To download it by hand: open"
+    ):
+        download("vit_b")
+
+
+def test_a_disk_that_gets_full_keeps_what_has_arrived(serve, monkeypatch):
+    point_to, _ = serve
+    checkpoint = point_to("/whole")
+    open_file, written = Path.open, []
+
+    class Full:
+        """A file that takes three blocks."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.file.close()
+
+        def write(self, block):
+            written.append(block)
+            if len(written) > 3:
+                raise OSError(28, "No space left on device")
+            self.file.write(block)
+
+    def opened(path, mode="r", *args, **options):
+        file = open_file(path, mode, *args, **options)
+        return Full(file) if path.suffix == ".part" else file
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(
+        RuntimeError, match=r"No space left on device. 3 MB are kept: call again to resume. Make room, or"
+    ):
+        download("vit_b")
+    assert kept(checkpoint) == ["sam_vit_b_01ec64.part"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+def test_a_cache_that_may_not_be_read_leaves_lite(small, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # what the system says there; root may read everything
+    assert loading.available_models() == ["lite"]
+    assert loading.load_sam(device="cpu").name == "lite"
+
+
+class Small(http.server.BaseHTTPRequestHandler):
+    """Serves 1000 bytes, slowly."""
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        time.sleep(0.2)
+        self.wfile.write(b"w" * 1000)
+
+    def log_message(self, *args):
+        pass
+
+
+DOWNLOADS = """
+import dataclasses, sys
+from sam_nb.model.checkpoints import CHECKPOINTS, download
+CHECKPOINTS["vit_b"] = dataclasses.replace(CHECKPOINTS["vit_b"], url=sys.argv[1], size=1000, sha256=sys.argv[2])
+print(download("vit_b"))
+"""
+
+
+def test_eight_processes_share_one_download(small):
+    checkpoint, _ = small
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Small) as server:
+        server.requests = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        given = [sys.executable, "-c", DOWNLOADS, f"http://127.0.0.1:{server.server_port}/", checkpoint.sha256]
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+        runs = [subprocess.Popen(given, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+        said = [run.communicate(timeout=300)[0].strip() for run in runs]
+        server.shutdown()
+    assert said == [str(checkpoint.path)] * 8
+    assert server.requests == ["/"]
+    assert kept(checkpoint) == ["sam_vit_b_01ec64.pth"]
+
+
+def test_a_download_is_on_the_disk_before_it_gets_its_name(small, monkeypatch):
+    checkpoint, _ = small
+    flushed = []
+
+    def spy(path):
+        flushed.append((path.name, checkpoint.path.exists()))
+
+    monkeypatch.setattr("sam_nb.model.checkpoints.flush", spy)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Small) as server:
+        server.requests = []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setitem(CHECKPOINTS, "vit_b", dataclasses.replace(checkpoint, url=address))
+        download("vit_b")
+        server.shutdown()
+    assert flushed == [("sam_vit_b_01ec64.part", False), ("checkpoints", True)]
 
 
 def test_the_table():

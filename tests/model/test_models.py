@@ -105,12 +105,6 @@ def test_the_cache_is_bounded(lite, photo, tmp_path):
     assert [cache.get(key) is not None for key in keys] == [False, False, True, True]  # in memory
 
 
-def test_a_folder_that_cannot_be_written_costs_only_speed(lite, photo, tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    sam = Sam(lite.model, lite.name, lite.weights, cache=EmbeddingCache(tmp_path / "file"))
-    assert sam.encode(photo).original_size == (300, 451)
-
-
 def test_what_cannot_be_encoded(lite):
     with pytest.raises(ValueError, match="too thin"):
         lite.encode(np.zeros((3000, 2, 3), np.uint8))
