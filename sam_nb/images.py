@@ -59,15 +59,15 @@ def load_image(source: ImageLike) -> npt.NDArray[np.uint8]:
     if isinstance(source, str) and source in SAMPLES:
         return _sample(source)
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        return _from_pil(_open(io.BytesIO(_fetch(source)), source))
+        return decode_image(_fetch(source), source)
     if isinstance(source, str) and "://" in source:
         raise ValueError(
             f"cannot read an image from {source!r}: expected an address that begins with http:// or https://"
         )
     if isinstance(source, str | Path):
-        return _from_pil(_open(_existing(Path(source)), source))
+        return _read(_existing(Path(source)), source)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_pil(_open(io.BytesIO(source), f"<{memoryview(source).nbytes:,} bytes>"))
+        return decode_image(source, f"<{memoryview(source).nbytes:,} bytes>")
     if isinstance(source, Image.Image):
         return _from_pil(source)
     if isinstance(source, np.ndarray):
@@ -77,6 +77,23 @@ def load_image(source: ImageLike) -> npt.NDArray[np.uint8]:
         "upload.value[0].content), a PIL image or a NumPy array, "
         f"got {type(source).__name__}"
     )
+
+
+def decode_image(content: bytes | bytearray | memoryview, name: str) -> npt.NDArray[np.uint8]:
+    """Return the image that the bytes of a file hold, HxWx3 uint8 RGB, as `load_image` does.
+
+    Parameters
+    ----------
+    content : bytes, bytearray or memoryview
+    name : str
+        What errors call the file.
+
+    Raises
+    ------
+    ValueError
+        The bytes are not an image, or a damaged one.
+    """
+    return _read(io.BytesIO(content), name)
 
 
 def _sample(name: str) -> npt.NDArray[np.uint8]:
@@ -114,6 +131,15 @@ def _existing(path: Path) -> Path:
     raise FileNotFoundError(
         f"no image {str(path)!r} (looked in {str(path.parent.resolve())!r}). {hint} Samples: {', '.join(SAMPLES)}"
     )
+
+
+def _read(file: Path | io.BytesIO, name: str | Path) -> npt.NDArray[np.uint8]:
+    """Return the image in a file; every error names the file."""
+    image = _open(file, name)
+    try:
+        return _from_pil(image)
+    except ValueError as error:
+        raise ValueError(f"{str(name)!r}: {error}") from error
 
 
 def _open(file: Path | io.BytesIO, name: str | Path) -> Image.Image:

@@ -7,7 +7,7 @@ ended when it is started again.
 import difflib
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from sam_nb.files.folder_state import (
 from sam_nb.files.prompt_file import ANY_IMAGE, ImagePrompts, read_prompt_file
 from sam_nb.files.records import encode_json
 from sam_nb.files.results import save_segments
-from sam_nb.images import load_image
+from sam_nb.images import decode_image
 from sam_nb.masks import Segment
 from sam_nb.session import Session
 from sam_nb.storage import escaped_file_name, replace_folder, writing_folder
@@ -52,7 +52,13 @@ FAILURES = (OSError, ValueError, RuntimeError, MemoryError)
 
 
 def segment_folder(
-    sam: "Sam", folder: str | Path, prompts: str | Path, out: str | Path, *, overwrite: bool = False
+    sam: "Sam",
+    folder: str | Path,
+    prompts: str | Path,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    on_image: Callable[[list[Row]], None] | None = None,
 ) -> list[Row]:
     """Segment every image of a folder by one prompt file, with a progress bar; run it again to resume.
 
@@ -83,6 +89,9 @@ def segment_folder(
     overwrite : bool
         Whether to replace results that were made from other prompts, from another image or by another model; their
         folders go as a whole, with what you put into them. Results that are up to date stay in any case.
+    on_image : callable, optional
+        Is called after each image with its rows of the table, when its result is on the disk: to look at the results
+        while the others are made. What it raises ends the run, as an interruption does.
 
     Returns
     -------
@@ -130,6 +139,8 @@ def segment_folder(
             for job in bar:
                 new = result_rows(job, out, UNCHANGED) if job in unchanged else _run(sam, job, out)
                 rows += new
+                if on_image is not None:
+                    on_image(new)
                 failed += new[0]["status"] == FAILED
                 if failed:
                     bar.set_postfix(failed=failed)
@@ -182,7 +193,7 @@ def _run(sam: "Sam", job: ImageJob, out: Path) -> list[Row]:
         return [empty_row(job, NO_PROMPTS)]
     try:
         content = job.path.read_bytes()
-        image = load_image(content)
+        image = decode_image(content, job.name)
         segments = _segments(sam, image, job.prompts)
     except FAILURES as error:
         return [empty_row(job, FAILED, reason=" ".join(str(error).split()) or type(error).__name__)]
