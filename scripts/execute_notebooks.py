@@ -22,12 +22,12 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TIMEOUT = 600  # seconds a cell may take
 WIDGET = "application/vnd.jupyter.widget-view+json"
 RAISES = "raises-exception"  # the tag by which nbclient lets a cell fail
-MAX_BYTES = 600_000  # bytes of a saved notebook
+MAX_BYTES = 800_000  # bytes of a saved notebook
 OF_THIS_COMPUTER = (NOTEBOOKS.parent, Path.home(), Path(tempfile.gettempdir()))
 
 KERNEL_CONFIG = """
 c.InlineBackend.figure_formats = {"jpeg"}
-c.InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "dpi": 110, "pil_kwargs": {"quality": 82}}
+c.InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "dpi": 100, "pil_kwargs": {"quality": 78}}
 """
 
 

@@ -21,7 +21,7 @@ def fresh_home(tmp_path, monkeypatch):
     monkeypatch.delenv("SAM_NB_MODEL", raising=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def need_chromium():
     """Skip loudly without a browser, and fail in CI."""
     if lab.find_chromium() is None:

@@ -41,7 +41,7 @@ def test_the_first_notebook_runs_to_its_end(run_in_lab):
 
 
 def test_the_canvas_of_notebook_06_is_clicked(run_in_lab):
-    """What a reader does after running the notebook; its screenshot is the one in the README."""
+    """What a reader does after running the notebook; its screenshot is docs/click.jpg."""
     with run_in_lab("06_click_to_segment.ipynb") as (page, _):
         box = page.locator(".jp-OutputArea-output .widget-vbox").first
         canvas, status = box.locator("canvas").first, box.locator(".widget-html").first

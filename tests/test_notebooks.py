@@ -63,7 +63,7 @@ def test_it_is_saved_as_executed_in_order_with_pictures(path):
         assert bool(errors) == ("raises-exception" in cell.metadata.get("tags", [])), cell.source
         assert all(error.traceback == [f"{error.ename}: {error.evalue}"] for error in errors), "no path"
     text = path.read_text(encoding="utf-8")
-    assert len(text.encode()) < 600_000
+    assert len(text.encode()) < 800_000
     assert not re.search(r"/(home|root|Users|tmp)/|[A-Z]:\\\\", text)
     assert "application/vnd.jupyter.widget-state" not in text
     assert "image/png" not in text
@@ -87,8 +87,9 @@ def test_it_imports_once_and_loads_the_model_alone(path):
     assert importing == sources[:1]
     ours = {line.split()[1] for line in sources[0].splitlines() if re.match(r"(import|from) sam_nb\b", line)}
     assert ours == {"sam_nb"}, "every name of ours comes through the front door"
-    # Only what a notebook has made itself is loaded later.
-    assert [s for s in sources if "load_sam(" in s and "checkpoint=" not in s] == ["sam = load_sam()"]
+    # Only what a notebook has made itself, or all that is on this computer, is loaded later.
+    loading = [s for s in sources if "load_sam(" in s and "checkpoint=" not in s and "available_models()" not in s]
+    assert loading == ["sam = load_sam()"]
 
 
 @every_notebook

@@ -2,21 +2,25 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from PIL import Image
 
 import sam_nb
 from sam_nb import CHECKPOINTS, load_image
+from sam_nb.article import ARTICLE_PROMPTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *(ROOT / name / "README.md" for name in ("benchmarks", "training")),
 ]
@@ -58,7 +62,8 @@ def test_the_commands_exist():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_links_lead_somewhere(page):
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", read(page)) if "://" not in link]
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", read(page), flags=re.DOTALL)  # without code, where ](...) is a call
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     for link in links:
         name, _, anchor = link.partition("#")
         target = page.parent / name if name else page
@@ -75,6 +80,63 @@ def test_every_notebook_is_listed():
     names = [path.name for path in (ROOT / "notebooks").glob("*.ipynb")]
     assert names
     assert all(name in README for name in names)
+
+
+def test_the_chinese_readme_does_not_lag_behind():
+    for pattern in (
+        r"^(?:make|python|source|jupyter|mamba) [^#\n]*[^#\s]",  # commands
+        r"```python\n.*?```",
+        r"\[(\d\d) · [^\]]+\]\((notebooks/[^)]+)\)",  # the table of the notebooks
+        r"^\| `(\w+)` \|[^|]*\|[^|\d]*([\d.]+ [MG]B)?",  # the models
+        r"\]\((docs/\w+\.webp|docs/five_prompts\.jpg)\)",
+    ):
+        there, here = (re.findall(pattern, text, re.DOTALL | re.MULTILINE) for text in (README, CHINESE))
+        there, here = (sorted(re.sub(r"  # .*", "", "".join(found)) for found in texts) for texts in (there, here))
+        assert there, pattern
+        assert here == there
+    assert "](README.zh-CN.md)" in README.split("\n## ")[0]
+    assert "](README.md)" in CHINESE.split("\n## ")[0]
+
+
+def test_every_heading_that_stands_beside_a_notebook_is_in_it():
+    rows = re.findall(r"\]\(\.\./(notebooks/[^)]+)\)(?: \| |, )([^|]+?) \|\n", read(ROOT / "docs" / "article.md"))
+    assert len(rows) > 20
+    for name, heading in rows:
+        cells = nbformat.read(ROOT / name, as_version=4).cells
+        titles = re.findall(r"^## (.+)$", "\n".join(cell.source for cell in cells), re.MULTILINE)
+        assert heading in titles, (name, heading)
+
+
+def test_the_prompts_of_the_article_are_those_of_the_code():
+    page = read(ROOT / "docs" / "article.md")
+    for _, prompt in ARTICLE_PROMPTS.values():
+        places = [] if prompt.points is None else prompt.points.tolist()
+        places += [] if prompt.box is None else [prompt.box.tolist()]
+        for place in places:
+            assert f"({', '.join(f'{number:g}' for number in place)})" in page
+
+
+def test_the_five_prompts_of_the_picture_find_what_they_mean(lite):
+    script = runpy.run_path(str(ROOT / "scripts" / "draw_five_prompts.py"))
+    panels = [panel for row in script["ROWS"] for panel in row]
+    assert [panel.title[0] for panel in panels] == list("12345")
+    values = [value for panel in panels for value in panel.decode(lite)[1]]
+    assert min(values) > 0.8
+    assert sorted(values)[1] > 0.87
+
+
+def test_the_animation_is_one_and_small():
+    path = ROOT / "docs" / "canvas.webp"
+    assert path.stat().st_size < 3e6
+    with Image.open(path) as animation:
+        assert animation.n_frames > 50
+        assert animation.size[0] == 800
+        durations = []
+        for frame in range(animation.n_frames):
+            animation.seek(frame)
+            animation.load()
+            durations.append(animation.info["duration"])
+    assert 8 <= sum(durations) / 1000 <= 12
 
 
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])

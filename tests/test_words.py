@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("sam_nb", "tests", "scripts", "benchmarks", "training")
 # Not the changelog, which lists names that changed.
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "benchmarks/README.md", "training/**/*.md")
+PAGES = ("README*.md", "CONTRIBUTING.md", "docs/*.md", "benchmarks/README.md", "training/**/*.md")
 PROSE, NAMES, FUNCTIONS = "prose", "names", "functions"
 STRINGS = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}  # FSTRING_MIDDLE: Python 3.12
 
@@ -65,7 +65,7 @@ RULES = [
     Rule(NAMES, r"\bby chance\b", "random"),
     Rule(NAMES, r"\bpictures?\b", "image", under="sam_nb"),
     Rule(PROSE, r"^pictures?$", "image", under="sam_nb"),  # keys and columns
-    Rule(PROSE, r"(?<!kernel )(?<!server )(?<!browser )\banswer(s|ed|ing)?\b", "masks; decode"),
+    Rule(PROSE, r"(?<!kernel )(?<!server )(?<!browser )(?<!<summary>)\banswer(s|ed|ing)?\b", "masks; decode"),
     Rule(NAMES, r"(?<!kernel )(?<!server )\banswers?\b", "masks, decoded"),
     Rule(NAMES, r"^(most|least) \w+", "max_, min_"),
     # Sentences of today.
