@@ -100,17 +100,17 @@ def load_image(source: ImageLike) -> npt.NDArray[np.uint8]:
     if isinstance(source, str) and source in SAMPLES:
         return _sample(source)
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        return _from_content(_fetch(source), source)
+        return decode_image(_fetch(source), source)
     if isinstance(source, str) and ("://" in source or source.lower().startswith("data:")):
         raise ValueError(
             f"cannot read an image from {_short(source)}: expected an address that begins with http:// or https://; "
             "of a data: address give the bytes, base64.b64decode(address.partition(',')[2])"
         )
     if isinstance(source, str | Path):
-        return _from_content(_existing(Path(source)).read_bytes(), source)
+        return decode_image(_existing(Path(source)).read_bytes(), source)
     if isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
-        return _from_content(content, f"<{len(content):,} bytes>")
+        return decode_image(content, f"<{len(content):,} bytes>")
     if isinstance(source, Image.Image):
         return _from_pil(source)
     if isinstance(source, np.ndarray):
@@ -120,6 +120,28 @@ def load_image(source: ImageLike) -> npt.NDArray[np.uint8]:
         "upload.value[0].content), a PIL image or a NumPy array, "
         f"got {type(source).__name__}"
     )
+
+
+def decode_image(content: bytes, name: str | Path) -> npt.NDArray[np.uint8]:
+    """Return the image that the bytes of a file hold, HxWx3 uint8 RGB, as `load_image` does.
+
+    Parameters
+    ----------
+    content : bytes
+        Of the file.
+    name : str or pathlib.Path
+        What messages call it.
+
+    Raises
+    ------
+    ValueError
+        As `image_pixels`, or there is no colour image to make of the pixels.
+    """
+    pixels = image_pixels(content, name)
+    try:
+        return _from_array(pixels)
+    except ValueError as error:
+        raise ValueError(f"{_short(name)}: {error}. The array is numpy.asarray(PIL.Image.open(path))") from error
 
 
 def image_pixels(content: bytes, name: str | Path) -> npt.NDArray[Any]:
@@ -281,14 +303,6 @@ def _page_count(content: bytes) -> int:
         # Further images in these are previews and layers of the first.
         return 1 if image.format in ("MPO", "PSD") else getattr(image, "n_frames", 1)
     return 1
-
-
-def _from_content(content: bytes, name: str | Path) -> npt.NDArray[np.uint8]:
-    pixels = image_pixels(content, name)
-    try:
-        return _from_array(pixels)
-    except ValueError as error:
-        raise ValueError(f"{_short(name)}: {error}. The array is numpy.asarray(PIL.Image.open(path))") from error
 
 
 def _from_pil(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from sam_nb.images import SAMPLES, load_image
+from sam_nb.images import SAMPLES, decode_image, load_image
 
 RGB = np.linspace(0, 255, 4 * 6 * 3).astype(np.uint8).reshape(4, 6, 3)
 
@@ -155,6 +155,18 @@ def test_damaged_and_foreign_files(tmp_path):
             load_image(tmp_path / name)
     with pytest.raises(ValueError, match="is a folder"):
         load_image(tmp_path)
+
+
+def test_whatever_was_read_from_a_file_names_it_in_its_errors(tmp_path):
+    Image.fromarray(np.full((5, 5), 700, np.float32)).save(tmp_path / "heights.tif")
+    Image.fromarray(RGB).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:70])
+    for name, words in (("heights.tif", r"': expected floats in \[0, 1\]"), ("cut.png", "' is damaged: ")):
+        with pytest.raises(ValueError, match=rf"^'.*{name}{words}"):
+            load_image(tmp_path / name)
+        with pytest.raises(ValueError, match=rf"^'{name}{words}"):
+            decode_image((tmp_path / name).read_bytes(), name)
+    assert np.array_equal(decode_image((tmp_path / "whole.png").read_bytes(), "whole.png"), RGB)
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")

@@ -10,7 +10,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ from sam_nb.files.folder_state import (
 from sam_nb.files.prompt_file import ANY_IMAGE, ImagePrompts, read_prompt_file
 from sam_nb.files.records import encode_json
 from sam_nb.files.results import save_segments
-from sam_nb.images import load_image
+from sam_nb.images import decode_image
 from sam_nb.masks import Segment
 from sam_nb.session import Session
 from sam_nb.storage import (
@@ -60,7 +60,13 @@ SUFFIXES = {
 
 
 def segment_folder(
-    sam: "Sam", folder: str | Path, prompts: str | Path, out: str | Path, *, overwrite: bool = False
+    sam: "Sam",
+    folder: str | Path,
+    prompts: str | Path,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    on_image: Callable[[list[Row]], None] | None = None,
 ) -> list[Row]:
     """Segment every image of a folder by one prompt file, with a progress bar; run it again to resume.
 
@@ -94,6 +100,9 @@ def segment_folder(
     overwrite : bool
         Whether to replace results that were made from other prompts, from another image or by another model; their
         folders go as a whole, with what you put into them. Results that are up to date stay in any case.
+    on_image : callable, optional
+        Is called after each image with its rows of the table, when its result is on the disk: to look at the results
+        while the others are made. What it raises ends the run, as an interruption does.
 
     Returns
     -------
@@ -154,6 +163,8 @@ def segment_folder(
             for job in bar:
                 new = known[job] if job in known else _run(sam, job, out, overwrite=job in stale)
                 rows += new
+                if on_image is not None:
+                    on_image(new)
                 failed += new[0]["status"] == FAILED
                 if failed:
                     bar.set_postfix(failed=failed)
@@ -240,7 +251,7 @@ def _run(sam: "Sam", job: ImageJob, out: Path, *, overwrite: bool) -> list[Row]:
 def _make(sam: "Sam", job: ImageJob, out: Path, *, overwrite: bool) -> list[Row]:
     prompts = job.prompts or ImagePrompts()
     content = job.path.read_bytes()
-    image = load_image(content)
+    image = decode_image(content, job.name)
     segments = _segments(sam, image, prompts)
     if not segments:
         return [empty_row(job, NO_PROMPTS)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -86,6 +86,7 @@ def finetune(
     validate_every: int = 20,
     patience: int = 3,
     seed: int = 0,
+    on_validation: Callable[[Validation, Sam], None] | None = None,
 ) -> Finetuned:
     """Train a copy of a model's mask decoder, with a progress bar. It can be interrupted: the best weights are kept.
 
@@ -115,6 +116,10 @@ def finetune(
         Training stops after this many validations in a row without a better one.
     seed : int
         The same seed gives the same weights, on the same machine.
+    on_validation : callable, optional
+        Is called after each validation, that of step 0 included, with its entry of `Finetuned.validation` and with the
+        model as it is then, to decode with: it takes the embeddings of `sam`. Training goes on in that model, so keep
+        what it gives, such as masks, and not the model.
 
     Returns
     -------
@@ -133,7 +138,7 @@ def finetune(
     targets = [low_res_targets(sam, example, f"train[{number}]") for number, example in enumerate(examples)]
     # Until its decoder learns it has the weights of `sam`, and always its image encoder: it may take its embeddings.
     tuned = Sam(copy.deepcopy(sam.model), sam.name, sam.weights, sam.precision)
-    run = _Run(tuned, targets, held_out, steps=steps, lr=lr, seed=seed)
+    run = _Run(tuned, targets, held_out, steps=steps, lr=lr, seed=seed, on_validation=on_validation)
     try:
         ended = run.train(batch_size=batch_size, rounds=rounds, validate_every=validate_every, patience=patience)
     except KeyboardInterrupt:
@@ -169,7 +174,7 @@ class _Run:
     targets : sequence of LowResTargets
     held_out : sequence of Example
         The validation images.
-    steps, lr, seed
+    steps, lr, seed, on_validation
         As in `finetune`.
 
     Attributes
@@ -189,8 +194,10 @@ class _Run:
         steps: int,
         lr: float,
         seed: int,
+        on_validation: Callable[[Validation, Sam], None] | None,
     ) -> None:
         self.sam, self.targets, self.held_out, self.steps = sam, targets, held_out, steps
+        self.on_validation = on_validation
         self.optimizer = torch.optim.AdamW(sam.model.mask_decoder.parameters())
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, lr, total_steps=steps, pct_start=0.1)
         self.rng = np.random.default_rng(seed)
@@ -224,6 +231,8 @@ class _Run:
         if self.best is None or _mean_iou(latest) > _mean_iou(self.best[0]):
             # In one assignment: an interruption must not come between the two.
             self.best = latest, copy.deepcopy(self.sam.model.mask_decoder.state_dict())
+        if self.on_validation is not None:
+            self.on_validation(latest, self.sam)
         return self.best[0]
 
     def restore_best(self) -> int:

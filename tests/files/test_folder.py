@@ -273,6 +273,30 @@ def test_an_interrupted_run_leaves_whole_results_and_goes_on(model, folder, box,
     assert model.encoded() == [1, 3]
 
 
+def test_each_image_can_be_looked_at_when_it_is_finished(model, folder, box, out):
+    (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:60])
+    seen = []
+
+    def look(rows):
+        result = out / rows[0]["image"]
+        seen.append((rows, result.is_dir() and load_coco(result / "coco.json")[0].name))
+
+    table = segment_folder(model, folder, box, out, on_image=look)
+    assert [row for rows, _ in seen for row in rows] == table
+    assert [found for _, found in seen] == ["door", "door", "door", False]
+
+
+def test_a_look_can_end_the_run_as_an_interruption_does(model, folder, box, out):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_folder(model, folder, box, out, on_image=stop)
+    assert model.encoded() == [2]
+    rows = segment_folder(model, folder, box, out)
+    assert [row["status"] for row in rows] == ["unchanged", "done", "done"]
+
+
 def test_a_failing_image_has_its_reason_in_the_table_and_the_others_go_on(model, folder, box, out):
     (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:60])
     (folder / "phone.HEIC").write_bytes(b"what a phone writes")
@@ -290,9 +314,9 @@ def test_a_failing_image_has_its_reason_in_the_table_and_the_others_go_on(model,
     assert re.search(
         r"the point \(10, 300\) lies far outside the \w+, which is 60 wide and 40 high", reasons.pop("b.png")
     )
-    assert "damaged: " in reasons.pop("cut.png")
+    assert reasons.pop("cut.png").startswith("'cut.png' is damaged: ")
     assert reasons.pop("huge.png") == "the model has no memory left"
-    assert re.search(r"not an? \w+ that Pillow can read", reasons.pop("phone.HEIC"))
+    assert re.match(r"'phone.HEIC' is not an? \w+ that Pillow can read", reasons.pop("phone.HEIC"))
     assert reasons.pop("vast.png") == "MemoryError"
     assert not reasons
     assert sorted(path.name for path in out.iterdir() if path.suffix != ".lock") == ["a.jpg", "summary.csv"]
@@ -554,7 +578,7 @@ ERRORS = [
 ]
 
 
-FAULTS = [("load_image", error) for error in ERRORS]
+FAULTS = [("decode_image", error) for error in ERRORS]
 FAULTS += [(where, ERRORS[-3]) for where in ("_segments", "save_segments", "replace_folder", "result_rows")]
 
 

@@ -73,6 +73,32 @@ def test_a_validation_measures_what_the_public_function_measures(run, small):
         }
 
 
+def test_a_look_at_each_validation_sees_the_model_of_that_step(small):
+    image, box = cells(1)[0][0], Prompt(box=(20, 10, 70, 66))
+    embedding, seen = small.encode(image), []
+
+    def look(validation, model):
+        seen.append((validation, model.decode(embedding, box).logits))
+
+    settings = {"steps": 4, "batch_size": 1, "validate_every": 2, "lr": 1e-3}
+    made = finetune(small, cells(10), cells(0), **settings, on_validation=look)
+    assert [validation for validation, _ in seen] == made.validation
+    np.testing.assert_array_equal(seen[0][1], small.decode(embedding, box).logits)
+    assert not np.array_equal(seen[0][1], seen[1][1])
+    best = seen[made.best_step // 2][1]
+    np.testing.assert_array_equal(made.sam.decode(made.sam.encode(image), box).logits, best)
+    assert finetune(small, cells(10), cells(0), **settings).losses == made.losses, "to look changes nothing"
+
+
+def test_an_interruption_in_a_look_keeps_the_best_weights(small):
+    def look(validation, _):
+        if validation["step"]:
+            raise KeyboardInterrupt
+
+    made = finetune(small, cells(10), cells(0), steps=4, batch_size=1, validate_every=2, on_validation=look)
+    assert (made.ended, len(made.losses)) == ("interrupted", 2)
+
+
 def test_the_same_seed_gives_the_same_weights(small):
     runs = [finetune(small, cells(10), cells(0), steps=2, batch_size=2, seed=seed).losses for seed in (4, 4, 5)]
     assert runs[0] == runs[1] != runs[2]
