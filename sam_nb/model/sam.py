@@ -21,7 +21,7 @@ from sam_nb.images import load_image
 from sam_nb.masks import Masks
 from sam_nb.model import upstream
 from sam_nb.model.embeddings import Embedding, EmbeddingCache, embedding_key
-from sam_nb.prompts import Prompt
+from sam_nb.prompts import Prompt, warn_if_unlikely
 from sam_nb.storage import cache_dir
 
 if TYPE_CHECKING:
@@ -203,7 +203,8 @@ class Sam:
             The prompt lies far outside the image, its mask_input has another size than the model's, or the embedding
             is another model's.
         """
-        return self.decode_batch(embedding, [prompt], multimask_output)[0]
+        warn_if_unlikely([prompt], *embedding.original_size)
+        return self._decode_batch(embedding, [prompt], multimask_output)[0]
 
     def decode_batch(
         self, embedding: Embedding, prompts: Sequence[Prompt], multimask_output: bool | None = None
@@ -230,6 +231,13 @@ class Sam:
         ValueError
             As `decode`.
         """
+        warn_if_unlikely(prompts, *embedding.original_size)
+        return self._decode_batch(embedding, prompts, multimask_output)
+
+    def _decode_batch(
+        self, embedding: Embedding, prompts: Sequence[Prompt], multimask_output: bool | None
+    ) -> list[Masks]:
+        """Return the `Masks` for prompts of any shapes."""
         same_shape: dict[tuple[int, bool, bool], list[int]] = {}
         for index, prompt in enumerate(prompts):
             self._check_prompt(prompt, embedding)
