@@ -118,3 +118,9 @@ def test_the_curve_is_what_sam_predictor_gives(lite, photo):
             logits = low[[scores.argmax()]] if feedback else None
             expected.append(iou(mask, ground_truth))
         np.testing.assert_allclose(click_curve(lite, embedding, ground_truth, rounds=3, feedback=feedback), expected)
+
+
+@pytest.mark.parametrize("rounds", [0, -1, 1.5, None])
+def test_a_number_of_rounds_is_an_integer(lite, rounds):
+    with pytest.raises(ValueError, match="rounds: expected an integer, 1 or more"):
+        click_curve(lite, None, np.ones((3, 3), bool), rounds=rounds)
