@@ -153,7 +153,7 @@ class Sam:
         key = embedding_key(image, self.weights, f"{self.device.type} {self.precision}")
         embedding = self.cache.get(key)
         if embedding is None:
-            resized = fit_to_side(image, self._side)
+            resized = fit_to_side(image, self.side)
             pixels = torch.from_numpy(resized).to(self.device).permute(2, 0, 1).contiguous()[None]
             with torch.no_grad(), _reported(getattr(self.model.image_encoder, "blocks", ()), progress):
                 features = self.model.image_encoder(self.model.preprocess(pixels))
@@ -295,7 +295,7 @@ class Sam:
             logits[chunk], scores[chunk] = (tensor.cpu().numpy() for tensor in predicted)
         size = embedding.original_size
         return [
-            Masks(*pair, self.name, size, partial(_upscale_logits, pair[1], self._side, embedding.input_size, size))
+            Masks(*pair, self.name, size, partial(_upscale_logits, pair[1], self.side, embedding.input_size, size))
             for pair in zip(scores, logits, strict=True)
         ]
 
@@ -314,7 +314,7 @@ class Sam:
             )
 
     @property
-    def _side(self) -> int:
+    def side(self) -> int:
         """Pixels of the encoder's input, a padded square."""
         return self.model.image_encoder.img_size
 
@@ -354,14 +354,19 @@ def fit_to_side(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8
     ValueError
         The image is so thin that no row or column of it would be left.
     """
-    height, width = image.shape[:2]
+    rows, columns = fitted_size(image.shape[0], image.shape[1], side)
+    return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
+
+
+def fitted_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return height and width of an image whose longer side is resized to `side` pixels; raises as `fit_to_side`."""
     scale = side / max(height, width)
     rows, columns = int(height * scale + 0.5), int(width * scale + 0.5)
     if min(rows, columns) < 1:
         raise ValueError(
             f"an image of {width}x{height} is too thin: resized to {side} pixels, its shorter side has less than one"
         )
-    return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
+    return rows, columns
 
 
 def _upscale_logits(
