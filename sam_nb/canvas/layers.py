@@ -76,8 +76,8 @@ class Layers:
     """
 
     def __init__(self, width: int, height: int) -> None:
-        self.canvas = MultiCanvas(4, width=width, height=height)
-        self.canvas.layout = ipywidgets.Layout(max_width="100%", height="auto")
+        layout = ipywidgets.Layout(max_width="100%", height="auto")
+        self.canvas = MultiCanvas(4, width=width, height=height, layout=layout)
         self._image_layer, self._mask_layer, self._preview_layer, self._prompt_layer = map(
             self.canvas.__getitem__, range(4)
         )
@@ -85,6 +85,11 @@ class Layers:
         self.masks = ipywidgets.Image(format="png")
         self.preview = ipywidgets.Image(format="png")
         self._has_preview = False
+
+    @property
+    def widgets(self) -> list[ipywidgets.Widget]:
+        """All widgets of the layers."""
+        return [self.canvas, self.image, self.masks, self.preview]
 
     def show_image(self, jpeg: bytes) -> None:
         """Show a JPEG from `encode_image`."""
