@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_nb.masks import Masks, as_mask, bounding_box, iou
-from sam_nb.prompts import Prompt
+from sam_nb.prompts import Prompt, checked_integer
 
 if TYPE_CHECKING:
     from sam_nb.model.embeddings import Embedding
@@ -226,7 +226,13 @@ def click_curve(
     -------
     numpy.ndarray of float64, `rounds` long
         IoU of the highest-scoring mask with the ground truth. Once nothing is left to correct, the last IoU repeats.
+
+    Raises
+    ------
+    ValueError
+        The ground truth is empty, or `rounds` not an integer of 1 or more.
     """
+    rounds = checked_integer(rounds, "rounds", 1)
     clicked = islice(click_on(sam, embedding, ground_truth, start, feedback=feedback), rounds)
     values = [iou(masks.best, ground_truth) for _, masks in clicked]
     return np.pad(np.array(values, np.float64), (0, rounds - len(values)), mode="edge")

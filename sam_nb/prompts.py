@@ -6,7 +6,13 @@ wrong one. A `Prompt` raises an error that says why instead.
 
 import base64
 import json
+import math
+import operator
+import reprlib
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +27,7 @@ class Prompt:
     Parameters
     ----------
     points : Nx2 array-like of float, optional
-        Clicks (x, y). All of them describe the same object.
+        Clicks (x, y). All of them describe the same object. Beside a box or a mask_input there may be none, 0x2.
     labels : N array-like of int, optional
         1 for a click on the object (foreground), 0 for a click off it (background). Default: all 1.
     box : 4 array-like of float, optional
@@ -38,7 +44,8 @@ class Prompt:
     Notes
     -----
     The fields are those of `segment_anything.SamPredictor.predict`: point_coords, point_labels, box and mask_input.
-    They are kept as read-only arrays (float64 Nx2, int64 N, float64 4, float32 1xhxw) or None.
+    They are kept as read-only arrays (float64 Nx2, int64 N, float64 4, float32 1xhxw) or None. Each may also have a
+    leading dimension of 1, as a batch of one prompt (1xNx2, 1xN, 1x4, 1x1xhxw), and be a tensor of torch.
     """
 
     points: npt.NDArray[np.float64] | None
@@ -53,23 +60,36 @@ class Prompt:
         box: npt.ArrayLike | None = None,
         mask_input: npt.ArrayLike | None = None,
     ) -> None:
-        if points is None and labels is not None:
-            raise ValueError(f"{len(np.atleast_1d(labels))} labels but no points: give points=[(x, y), ...] too")
-        if points is None and box is None and mask_input is None:
+        clicks = None if points is None else _points(points)
+        marks = None if labels is None else _labels(labels)
+        checked_box = None if box is None else _box(box)
+        logits = None if mask_input is None else _mask_input(mask_input)
+        if clicks is None and marks is not None and len(marks):
+            raise ValueError(f"{len(marks)} labels but no points: give points=[(x, y), ...] too")
+        if clicks is not None and marks is not None and len(clicks) != len(marks):
+            raise ValueError(f"{len(clicks)} points but {len(marks)} labels: give one label, 1 or 0, for each point")
+        if clicks is not None and not len(clicks):
+            if checked_box is None and logits is None:
+                raise ValueError("points: expected Nx2, [(x, y), ...] with at least one point, got none")
+            clicks = None
+        if clicks is None and checked_box is None and logits is None:
             raise ValueError(
                 "an empty prompt: give points=[(x, y)], box=(x0, y0, x1, y1) or mask_input. "
                 "(SAM itself would return a mask of nothing in particular.)"
             )
-        checked = {
-            "points": None if points is None else _points(points),
-            "labels": None if points is None else _labels(labels, len(np.atleast_2d(points))),
-            "box": None if box is None else _box(box),
-            "mask_input": None if mask_input is None else _mask_input(mask_input),
-        }
+        if clicks is None:
+            marks = None
+        elif marks is None:
+            marks = np.ones(len(clicks), dtype=np.int64)
+        checked = {"points": clicks, "labels": marks, "box": checked_box, "mask_input": logits}
         for name, value in checked.items():
             if value is not None:
                 value.flags.writeable = False
             object.__setattr__(self, name, value)
+
+    def __reduce__(self) -> tuple[type["Prompt"], tuple[object, ...]]:
+        # Copied and pickled as it is made: NumPy's own way would give arrays that can be written.
+        return Prompt, (self.points, self.labels, self.box, self.mask_input)
 
     def __repr__(self) -> str:
         parts = []
@@ -84,7 +104,7 @@ class Prompt:
         return f"Prompt({', '.join(parts)})"
 
     def check_inside(self, height: int, width: int) -> None:
-        """Raise a ValueError if a point or a corner lies far outside an image of this size.
+        """Raise a ValueError if a point or a corner lies far outside an image of this size, or all of the box outside.
 
         Parameters
         ----------
@@ -102,6 +122,13 @@ class Prompt:
                         f"the {kind} ({x:g}, {y:g}) lies far outside the image, which is {width} wide and "
                         f"{height} high: {hint}"
                     )
+        if self.box is not None:
+            x0, y0, x1, y1 = self.box.tolist()
+            if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+                raise ValueError(
+                    f"box: all of {self.box.tolist()} lies outside the image, which is {width} wide and {height} high: "
+                    "expected a box around an object in it, (left, top, right, bottom); is it for another image?"
+                )
 
     def to_json(self) -> str:
         """Return the prompt as JSON text that `from_json` turns back into the same numbers.
@@ -130,10 +157,7 @@ class Prompt:
         ValueError
             The text is not JSON, has fields that a prompt does not have, or describes a prompt that is not valid.
         """
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"not JSON: {error}") from error
+        record = parse_json(text)
         known = ("points", "labels", "box", "mask_input")
         if not isinstance(record, dict) or not set(record) <= set(known):
             got = sorted(record) if isinstance(record, dict) else type(record).__name__
@@ -143,7 +167,7 @@ class Prompt:
             try:
                 flat = np.frombuffer(base64.b64decode(logits["float32"], validate=True), dtype="<f4")
                 record["mask_input"] = flat.reshape(logits["shape"])
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise ValueError(
                     'mask_input is damaged: expected {"shape": [1, h, w], "float32": base64 of 4*h*w bytes}'
                 ) from error
@@ -154,11 +178,120 @@ def _inside(x: float, y: float, height: int, width: int) -> bool:
     return abs(x / width - 0.5) <= 0.5 + MAX_OUTSIDE and abs(y / height - 0.5) <= 0.5 + MAX_OUTSIDE
 
 
-def _numbers(value: npt.ArrayLike, what: str, expected: str) -> npt.NDArray[np.float64]:
+def warn_if_unlikely(prompts: Sequence[Prompt], height: int, width: int) -> None:
+    """Warn where prompts are valid but look like a common mistake; at most one warning for each mistake.
+
+    The mistakes: coordinates given as shares of the image's sides, as YOLO and others have them, and probabilities
+    given as logits. A click on a corner of the image, in integers, is no such mistake.
+
+    Parameters
+    ----------
+    prompts : sequence of Prompt
+        Of one image. Coordinates are judged together: one beyond 1 shows that all are pixels.
+    height, width : int
+        Of the original image, in pixels.
+    """
+    if min(height, width) > 1 and _look_like_shares(prompts):
+        _warn(
+            f"all coordinates lie between 0 and 1, within one pixel of an image that is {width} wide and {height} "
+            f"high: they are pixels; if these are shares of its sides, multiply x by {width} and y by {height}"
+        )
+    logits = [prompt.mask_input for prompt in prompts if prompt.mask_input is not None]
+    if any(((each >= 0) & (each <= 1)).all() for each in logits):
+        _warn(
+            "mask_input: all values lie between 0 and 1, so every pixel belongs to the mask: expected logits, such as "
+            "Masks.logits, about -10 off the object and +10 on it; if these are probabilities p, give log(p / (1 - p))"
+        )
+
+
+def parse_json(text: str) -> Any:
+    """Return what JSON text holds; a byte-order mark, which some editors put in front of it, is passed over.
+
+    Raises
+    ------
+    ValueError
+        The text is not JSON, or not text.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"expected JSON text, got {type(text).__name__}; of a file: path.read_text(encoding='utf-8')")
     try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{what}: expected {expected}, got {value!r}") from error
+        return json.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+
+
+def checked_integer(value: object, name: str, at_least: int) -> int:
+    """Return an integer of Python for any kind of integer; `name` is what the error calls it.
+
+    Raises
+    ------
+    ValueError
+        Not an integer, or a smaller one.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]  # what is not an integer raises a TypeError
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < at_least:
+        raise ValueError(f"{name}: expected an integer, {at_least} or more, got {value!r}")
+    return number
+
+
+def checked_number(value: object, name: str, above: float = -math.inf, up_to: float = math.inf) -> float:
+    """Return a finite number as a float; `name` is what the error calls it.
+
+    Raises
+    ------
+    ValueError
+        Not a number, not finite, not above `above`, or larger than `up_to`.
+    """
+    try:
+        number = math.nan if isinstance(value, str | bytes) else float(value)  # type: ignore[arg-type]  # as above
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and above < number <= up_to):
+        limits = [f"above {above:g}"] * (above > -math.inf) + [f"at most {up_to:g}"] * (up_to < math.inf)
+        raise ValueError(f"{name}: expected a finite number{', ' * bool(limits)}{' and '.join(limits)}, got {value!r}")
+    return number
+
+
+def _look_like_shares(prompts: Sequence[Prompt]) -> bool:
+    """Tell whether all coordinates lie between 0 and 1, and not only on corners of a pixel, where clicks may be."""
+    boxes = [prompt.box for prompt in prompts if prompt.box is not None]
+    clicks = [prompt.points for prompt in prompts if prompt.points is not None]
+    if not all(((each >= 0) & (each <= 1)).all() for each in [*boxes, *clicks]):
+        return False
+    return bool(boxes) or any((each % 1 != 0).any() for each in clicks)
+
+
+def _warn(message: str) -> None:
+    # Reported where a method of Sam was called: between are this function, its caller and that method.
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def _without_tensors(value: Any) -> Any:
+    """Return what NumPy can read of a value in which there may be tensors, of any device and with gradients."""
+    if isinstance(value, list | tuple):
+        return [_without_tensors(each) for each in value]
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    try:
+        return np.asarray(tensor)
+    except TypeError:  # bfloat16, which NumPy does not have
+        return np.asarray(tensor.float())
+
+
+def _array(value: npt.ArrayLike, what: str, expected: str, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+    """Return a new array, or raise a ValueError that says what was expected."""
+    try:
+        return np.array(_without_tensors(value), dtype=dtype)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: a tensor without values
+        raise ValueError(f"{what}: expected {expected}, got {reprlib.repr(value)}") from error
+
+
+def _numbers(value: npt.ArrayLike, what: str, expected: str) -> npt.NDArray[np.float64]:
+    array = _array(value, what, expected, np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"{what}: expected finite numbers, got NaN or infinity: {array.tolist()}")
     return array
@@ -166,17 +299,21 @@ def _numbers(value: npt.ArrayLike, what: str, expected: str) -> npt.NDArray[np.f
 
 def _points(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
     array = np.atleast_2d(_numbers(value, "points", "numbers, [(x, y), ...]"))
-    if array.ndim != 2 or array.shape[1] != 2 or len(array) == 0:
+    if array.ndim == 3 and len(array) == 1:
+        array = array[0]
+    if array.size == 0 and array.ndim == 2:
+        return np.empty((0, 2))
+    if array.ndim != 2 or array.shape[1] != 2:
         raise ValueError(f"points: expected Nx2, [(x, y), ...] with at least one point, got the shape {array.shape}")
     return array
 
 
-def _labels(value: npt.ArrayLike | None, count: int) -> npt.NDArray[np.int64]:
-    if value is None:
-        return np.ones(count, dtype=np.int64)
-    array = np.atleast_1d(np.array(value))
-    if array.shape != (count,):
-        raise ValueError(f"{count} points but {array.size} labels: give one label, 1 or 0, for each point")
+def _labels(value: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    array = np.atleast_1d(_array(value, "labels", "1 (on the object) or 0 (off it) for each point"))
+    if array.ndim == 2 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 1:
+        raise ValueError(f"labels: expected one label, 1 or 0, for each point, got the shape {array.shape}")
     if not np.isin(array, (0, 1)).all():
         raise ValueError(f"labels: expected 1 (on the object) or 0 (off it), got {array.tolist()}")
     return array.astype(np.int64)
@@ -184,6 +321,8 @@ def _labels(value: npt.ArrayLike | None, count: int) -> npt.NDArray[np.int64]:
 
 def _box(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
     array = _numbers(value, "box", "four numbers (x0, y0, x1, y1)")
+    if array.shape == (1, 4):
+        array = array[0]
     if array.shape != (4,):
         many = "; for several boxes make a Prompt for each and call decode_batch" if array.ndim == 2 else ""
         raise ValueError(f"box: expected four numbers (x0, y0, x1, y1), got the shape {array.shape}{many}")
@@ -199,12 +338,14 @@ def _box(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _mask_input(value: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    array = np.array(value)
+    array = _array(value, "mask_input", "low-res logits, 1xhxw or hxw")
     if not np.issubdtype(array.dtype, np.floating) or np.isin(array, (0, 1)).all():
         raise ValueError(
             f"mask_input: expected low-res logits (float, one of Masks.logits), got a binary mask of {array.dtype}. "
             "Logits are about -10 off the object and +10 on it"
         )
+    if array.ndim == 4 and len(array) == 1:
+        array = array[0]
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.shape[0] != 1:
@@ -212,7 +353,8 @@ def _mask_input(value: npt.ArrayLike) -> npt.NDArray[np.float32]:
             f"mask_input: expected the logits of one mask, 1xhxw or hxw, got the shape {array.shape}; choose one, "
             "masks.logits[masks.best_index]"
         )
-    array = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # becomes infinite
+        array = array.astype(np.float32)
     if not np.isfinite(array).all():
         raise ValueError("mask_input: the logits hold NaN or infinite values")
     return array

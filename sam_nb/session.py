@@ -7,7 +7,6 @@ written as JSON, give the same masks again.
 
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from sam_nb.images import ImageLike, load_image
 from sam_nb.masks import Masks, Segment
 from sam_nb.palette import PALETTE, Color
-from sam_nb.prompts import Prompt
+from sam_nb.prompts import Prompt, checked_integer, parse_json
 
 if TYPE_CHECKING:
     from sam_nb.model.sam import Sam
@@ -133,6 +132,9 @@ class Session:
     click is decoded together with all earlier ones and with the logits of the mask in use, as in the SAM paper's
     training (arXiv 2304.02643, appendix A). A box starts over: no earlier logits are fed back. Background clicks alone,
     without a box, give no mask.
+
+    A copy (`copy.deepcopy`) shares the model and is else a session of its own, without listeners. A session can be
+    pickled, with its model, where the model can be; `to_json` is smaller and works everywhere.
     """
 
     def __init__(self, decode: Callable[[Prompt], Masks], size: tuple[int, int], model: str = "") -> None:
@@ -163,6 +165,9 @@ class Session:
         pixels = load_image(image)
         height, width = pixels.shape[:2]
         return cls(partial(sam.decode, sam.encode(pixels)), (height, width), sam.name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_listeners": []}
 
     def __repr__(self) -> str:
         objects = ", ".join(f"{item.name} ({len(item.steps)} steps)" for item in self.objects)
@@ -304,8 +309,8 @@ class Session:
             There is no such object, the name or the class is empty, or another object has the name.
         """
         item = self._object(index)
-        name = item.name if name is None else str(name).strip()
-        category = item.category if category is None else str(category).strip()
+        name = item.name if name is None else _word(name)
+        category = item.category if category is None else _word(category)
         others = {other.name for position, other in enumerate(self.objects) if position != index}
         if not name or not category or name in others:
             reason = "is taken by another object" if name in others else "and class must not be empty"
@@ -350,9 +355,10 @@ class Session:
         """Redo the step that was undone last; without one, do nothing."""
         self._travel(self._undone, self._done)
 
-    def on_change(self, listener: Callable[[], object]) -> None:
-        """Call `listener()` after every change."""
+    def on_change(self, listener: Callable[[], object]) -> Callable[[], None]:
+        """Call `listener()` after every change, until the returned function is called."""
         self._listeners.append(listener)
+        return partial(self._listeners.remove, listener)
 
     # Files -----------------------------------------------------------------------------------------------------------
 
@@ -420,7 +426,7 @@ class Session:
             self._notify()
 
     def _notify(self) -> None:
-        for listener in self._listeners:
+        for listener in [*self._listeners]:
             listener()
 
 
@@ -429,26 +435,47 @@ class _DecodedCache:
 
     def __init__(self, decode: Callable[[Prompt], Masks]) -> None:
         self._decode = decode
-        self._kept: OrderedDict[tuple[Step, ...], Decoded | None] = OrderedDict()
+        # Not an OrderedDict, which hashes each key, all steps of it, whenever it is iterated over.
+        self._kept: dict[tuple[Step, ...], Decoded | None] = {}
         self._lock = threading.RLock()  # held while decoding: a second thread waits for the same masks
+
+    def __deepcopy__(self, _: object) -> "_DecodedCache":
+        copy = _DecodedCache(self._decode)
+        with self._lock:
+            copy._kept.update(self._kept)  # neither steps nor masks change
+        return copy
+
+    def __reduce__(self) -> tuple[type["_DecodedCache"], tuple[Callable[[Prompt], Masks]]]:
+        return _DecodedCache, (self._decode,)
 
     def get(self, steps: tuple[Step, ...]) -> Decoded | None:
         """Return what the model decodes from steps, or None if they make no prompt."""
-        if not steps:
-            return None
         with self._lock:
-            if steps in self._kept:
-                self._kept.move_to_end(steps)
-                return self._kept[steps]
-            decoded = self._from_steps(steps)
-            self._kept[steps] = decoded
-            self._evict()
+            decoded = None
+            # A loop: hundreds of clicks that are first decoded now would be as many nested calls.
+            for length in range(self._first_needed(steps), len(steps) + 1):
+                decoded = self._keep(steps[:length], decoded)
             return decoded
 
-    def _from_steps(self, steps: tuple[Step, ...]) -> Decoded | None:
-        *_, last = steps
+    def _first_needed(self, steps: tuple[Step, ...]) -> int:
+        """Return with how many of the steps decoding must begin: at those that are kept, or that need none before."""
+        for length in range(len(steps), 0, -1):
+            if steps[:length] in self._kept or isinstance(steps[length - 1], Box):
+                return length
+        return 1
+
+    def _keep(self, steps: tuple[Step, ...], before: Decoded | None) -> Decoded | None:
+        """Return what is kept for steps, or decode it; `before` is what comes of them without the last."""
+        is_new = steps not in self._kept
+        decoded = self._from_steps(steps, before) if is_new else self._kept.pop(steps)
+        self._kept[steps] = decoded  # the last one is the most recently used
+        if is_new:
+            self._evict()
+        return decoded
+
+    def _from_steps(self, steps: tuple[Step, ...], before: Decoded | None) -> Decoded | None:
+        last = steps[-1]
         if isinstance(last, Choice):
-            before = self.get(steps[:-1])
             if before is None or last.index >= len(before.masks):
                 count = 0 if before is None else len(before.masks)
                 raise ValueError(f"a damaged session: it chooses mask {last.index} of {count}, counted from 0")
@@ -457,22 +484,21 @@ class _DecodedCache:
         box = _box(steps)
         if box is None and not any(point.label for point in points):
             return None
-        before = self.get(steps[:-1]) if isinstance(last, Point) else None
+        fed_back = before if isinstance(last, Point) else None
         prompt = Prompt(
             points=[(point.x, point.y) for point in points] or None,
             labels=[point.label for point in points] or None,
             box=None if box is None else (box.x0, box.y0, box.x1, box.y1),
-            mask_input=None if before is None else before.masks.logits[before.index],
+            mask_input=None if fed_back is None else fed_back.masks.logits[fed_back.index],
         )
         masks = self._decode(prompt)
         return Decoded(prompt, masks, masks.best_index)
 
     def _evict(self) -> None:
         total = 0
-        newest, *older = reversed(self._kept.items())
-        for steps, decoded in [newest, *older]:
+        for number, (steps, decoded) in enumerate(reversed(list(self._kept.items()))):
             total += 0 if decoded is None else decoded.nbytes
-            if total > MAX_CACHE_BYTES and steps != newest[0]:
+            if total > MAX_CACHE_BYTES and number:  # the newest stays in any case
                 del self._kept[steps]
 
 
@@ -498,55 +524,71 @@ def _step_record(step: Step) -> dict[str, object]:
 
 def _read(text: str, size: tuple[int, int]) -> _State:
     """Return the `_State` that JSON text describes, checked."""
-    try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from error
+    record = parse_json(text)
     if not isinstance(record, dict) or "sam_nb_session" not in record:
         raise ValueError('not a session: expected a JSON object with the field "sam_nb_session"')
     if record["sam_nb_session"] != FORMAT:
-        raise ValueError(f"a session of format {record['sam_nb_session']}: this version of sam_nb reads {FORMAT}")
+        raise ValueError(f"a session of format {record['sam_nb_session']!r}: this version of sam_nb reads {FORMAT}")
     try:
         height, width = record["image"]["height"], record["image"]["width"]
-        objects = tuple(
-            PromptedObject(
-                str(item["name"]),
-                str(item["category"]),
-                _color(item["color"]),
-                tuple(_step(step, size) for step in item["steps"]),
-            )
-            for item in record["objects"]
-        )
-        selected = int(record["selected"])
+        objects = tuple(_object(item, size) for item in record["objects"])
+        selected = checked_integer(record["selected"], "selected", 0)
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"a damaged session: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"a damaged session: {error}") from error
     if (height, width) != size:
         raise ValueError(
             f"a session about an image of {width}x{height}, but this image has {size[1]}x{size[0]}: the coordinates "
             "would mean other pixels"
         )
-    if len({item.name for item in objects}) < len(objects) or not 0 <= selected < len(objects):
+    if len({item.name for item in objects}) < len(objects) or selected >= len(objects):
         raise ValueError("a damaged session: names must differ, and the selected object must exist")
     return _State(objects, selected)
 
 
+def _object(item: dict[str, Any], size: tuple[int, int]) -> PromptedObject:
+    name, category = _word(item["name"]), _word(item["category"])
+    if not name or not category:
+        raise ValueError(f"an object's name and class must not be empty, got {name!r} and {category!r}")
+    steps = []
+    for number, step in enumerate(item["steps"], start=1):
+        try:
+            steps.append(_step(step, size))
+        except ValueError as error:
+            raise ValueError(f"{name!r}, step {number}: {error}") from error
+    return PromptedObject(name, category, _color(item["color"]), tuple(steps))
+
+
+def _word(value: object) -> str:
+    """Return a name that every file can hold: without spaces around it, and what is half of a character becomes ?."""
+    return str(value).strip().encode("utf-8", "replace").decode("utf-8")
+
+
 def _color(values: Any) -> Color:
-    color = [int(value) for value in values]
-    if len(color) != 3 or not all(0 <= value <= 255 for value in color):
-        raise ValueError(f"a damaged session: expected a colour of three numbers from 0 to 255, got {values!r}")
-    red, green, blue = color
+    if not isinstance(values, list) or len(values) != 3 or not all(type(value) is int for value in values):
+        raise ValueError(f"expected a colour of three numbers from 0 to 255, got {values!r}")
+    red, green, blue = values
+    if not 0 <= min(values) <= max(values) <= 255:
+        raise ValueError(f"expected a colour of three numbers from 0 to 255, got {values!r}")
     return red, green, blue
 
 
 def _step(record: dict[str, Any], size: tuple[int, int]) -> Step:
+    if not isinstance(record, dict) or not {"point", "box", "choose"} & set(record):
+        raise ValueError(f'expected a JSON object with "point" and "label", "box" or "choose", got {record!r}')
+    place = record.get("point", record.get("box", []))
+    if not isinstance(place, list) or not all(isinstance(number, int | float) for number in place):
+        raise ValueError(f"expected a list of numbers, got {place!r}")
     if "point" in record:
-        (x, y), label = record["point"], record["label"]
-        Prompt(points=[(x, y)], labels=[label]).check_inside(*size)
-        return Point(float(x), float(y), int(label))
+        label = checked_integer(record["label"], "label", 0)
+        Prompt(points=[place], labels=[label]).check_inside(*size)
+        x, y = map(float, place)
+        return Point(x, y, label)
     if "box" in record:
-        Prompt(box=record["box"]).check_inside(*size)
-        return Box(*map(float, record["box"]))
-    index = record["choose"]
-    if not isinstance(index, int) or not 0 <= index < 3:
-        raise ValueError(f"a damaged session: expected the index of a mask, 0 to 2, got {index!r}")
+        Prompt(box=place).check_inside(*size)
+        return Box(*map(float, place))
+    index = checked_integer(record["choose"], "choose", 0)
+    if index >= 3:
+        raise ValueError(f"expected the index of a mask, 0 to 2, got {index!r}")
     return Choice(index)

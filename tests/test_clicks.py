@@ -126,3 +126,9 @@ def test_an_empty_region_has_no_innermost_pixel():
     inside = np.zeros((5, 5), np.uint8)
     inside[1:4, 1:4] = 255
     assert innermost(inside) == (2, 2)
+
+
+@pytest.mark.parametrize("rounds", [0, -1, 1.5, None])
+def test_a_number_of_rounds_is_an_integer(lite, rounds):
+    with pytest.raises(ValueError, match="rounds: expected an integer, 1 or more"):
+        click_curve(lite, None, np.ones((3, 3), bool), rounds=rounds)

@@ -1,10 +1,14 @@
+import copy
 import json
+import pickle
+import warnings
 
 import numpy as np
 import pytest
+import torch
 
 from sam_nb.article import ARTICLE_PROMPTS
-from sam_nb.prompts import Prompt
+from sam_nb.prompts import Prompt, checked_integer, checked_number, warn_if_unlikely
 
 
 def test_fields_are_arrays_of_fixed_type():
@@ -56,6 +60,21 @@ def test_a_prompt_does_not_change():
         ({"mask_input": np.ones((256, 256))}, "expected low-res logits"),
         ({"mask_input": np.full((3, 256, 256), 0.5)}, "logits of one mask.*choose one"),
         ({"mask_input": np.full((256, 256), np.nan)}, "NaN"),
+        ({"mask_input": np.full((256, 256), 1e300)}, "NaN or infinite"),
+        ({"mask_input": [[1.5, -2], [3]]}, "mask_input: expected low-res logits"),
+        ({"points": [(10**400, 1)]}, "points: expected numbers"),
+        ({"points": torch.ones(1, 2, device="meta")}, r"points: expected numbers, \[\(x, y\), \.\.\.\], got tensor"),
+        ({"points": [(1, 2)], "labels": torch.ones(1, device="meta")}, "labels: expected 1 .* for each point, got"),
+        ({"points": [(1, 2)], "labels": [[1], [0, 1]]}, "labels: expected 1 .* for each point, got"),
+        ({"points": [(1, 2)], "labels": "yes"}, r"labels: expected 1 .* got \['yes'\]"),
+        (
+            {"points": [(1, 2), (3, 4)], "labels": [[1], [0]]},
+            r"one label, .* got the shape \(2, 1\)",
+        ),
+        ({"points": np.zeros((2, 3, 2))}, r"expected Nx2.*got the shape \(2, 3, 2\)"),
+        ({"points": np.zeros((0, 2)), "labels": [1], "box": (1, 2, 3, 4)}, "0 points but 1 labels"),
+        ({"points": np.zeros((0, 2)), "labels": []}, "at least one point, got none"),
+        ({"labels": []}, "an empty prompt"),
     ],
 )
 def test_an_invalid_prompt_is_refused(fields, words):
@@ -71,6 +90,98 @@ def test_a_prompt_far_outside_the_image_is_refused():
         Prompt(points=[(300, 1100)]).check_inside(720, 1280)
     with pytest.raises(ValueError, match=r"box corner \(2000, 90\)"):
         Prompt(box=(0, 0, 2000, 90)).check_inside(720, 1280)
+
+
+@pytest.mark.parametrize("box", [(1290, 10, 1330, 90), (10, 720, 90, 760), (-40, 10, 0, 90), (10, -40, 90, -1)])
+def test_a_box_wholly_outside_is_refused_though_it_is_near(box):
+    with pytest.raises(ValueError, match=r"box: all of .* lies outside the image, which is 1280 wide and 720 high"):
+        Prompt(box=box).check_inside(720, 1280)
+    Prompt(box=(-40, -40, 1, 1)).check_inside(720, 1280)
+    Prompt(box=(1279, 719, 1330, 760)).check_inside(720, 1280)
+
+
+def same(one, other):
+    fields = ("points", "labels", "box", "mask_input")
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "plain"),
+    [
+        ({"points": [(1, 1), (2, 2)], "labels": [[1, 0]]}, {"points": [(1, 1), (2, 2)], "labels": [1, 0]}),
+        ({"points": [[(1, 1), (2, 2)]], "labels": [[1, 0]]}, {"points": [(1, 1), (2, 2)], "labels": [1, 0]}),
+        ({"points": torch.ones(1, 2, requires_grad=True)}, {"points": [(1, 1)]}),
+        ({"points": [torch.tensor([1.0, 2.0], requires_grad=True)]}, {"points": [(1, 2)]}),
+        ({"points": torch.ones(1, 2, dtype=torch.bfloat16), "labels": torch.tensor([True])}, {"points": [(1, 1)]}),
+        ({"points": np.zeros((0, 2)), "labels": np.zeros(0), "box": (1, 1, 9, 9)}, {"box": (1, 1, 9, 9)}),
+        ({"points": [], "box": (1, 1, 9, 9)}, {"box": (1, 1, 9, 9)}),
+        ({"points": np.zeros((1, 0, 2)), "labels": np.zeros((1, 0)), "box": (1, 1, 9, 9)}, {"box": (1, 1, 9, 9)}),
+        ({"labels": [], "box": (1, 1, 9, 9)}, {"box": (1, 1, 9, 9)}),
+        ({"box": torch.tensor([[1.0, 1, 9, 9]], requires_grad=True)}, {"box": (1, 1, 9, 9)}),
+        ({"mask_input": torch.full((1, 1, 8, 8), -2.0, requires_grad=True)}, {"mask_input": np.full((8, 8), -2.0)}),
+    ],
+)
+def test_other_forms_of_a_valid_prompt_are_accepted(fields, plain):
+    assert same(Prompt(**fields), Prompt(**plain))
+
+
+def test_a_copy_and_a_pickled_prompt_are_the_same_and_do_not_change_either():
+    prompt = Prompt(points=[(1, 2)], labels=[0], box=(0, 1, 2, 3), mask_input=-np.ones((8, 8)))
+    for again in (copy.deepcopy(prompt), pickle.loads(pickle.dumps(prompt))):
+        assert same(again, prompt)
+        assert not any(array.flags.writeable for array in (again.points, again.labels, again.box, again.mask_input))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"points": [(0.5, 0.5)]}, "if these are shares of its sides, multiply x by 500 and y by 375"),
+        ({"points": [(0.5, 0.5), (0, 1)]}, "shares of its sides"),
+        ({"box": (0.1, 0.1, 0.9, 0.9)}, "shares of its sides"),
+        ({"box": (0, 0, 1, 1)}, "shares of its sides"),
+        ({"points": [(0, 0)], "box": (0, 0.25, 0.5, 1)}, "shares of its sides"),
+        ({"points": [(250, 187)], "mask_input": np.full((256, 256), 0.4)}, r"if these are probabilities p, give log\("),
+    ],
+)
+def test_a_likely_mistake_gets_a_warning(lite, fields, words):
+    embedding = lite.encode(np.full((375, 500, 3), 90, np.uint8))
+    with pytest.warns(UserWarning, match=words) as found:
+        lite.decode(embedding, Prompt(**fields))
+    with pytest.warns(UserWarning, match=words) as found_in_batch:
+        lite.decode_batch(embedding, [Prompt(**fields), Prompt(**fields)])
+    assert [each.filename for each in (*found, *found_in_batch)] == [__file__, __file__]  # where the mistake is
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        [],
+        [Prompt(points=[(0, 0)], labels=[0])],
+        [Prompt(points=[(1, 1)])],
+        [Prompt(points=[(0.5, 0.5), (30, 0.5)])],
+        [Prompt(points=[(0.5, 0.5)]), Prompt(points=[(5, 5)])],  # the first cells of a grid on a small image
+        [Prompt(points=[(0.5, 0.5)], box=(0, 0, 20, 20))],
+        [Prompt(mask_input=np.array([[-0.1, 0.5], [0.9, 1]]))],
+    ],
+)
+def test_what_may_be_meant_gets_no_warning(prompts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_unlikely(prompts, 375, 500)
+        warn_if_unlikely([Prompt(points=[(0.5, 0.5)])], 1, 500)
+
+
+def test_integers_and_numbers_are_checked_by_name():
+    assert checked_integer(np.int16(3), "steps", 1) == 3
+    for value in (0, -1, 1.0, True, "3", None, np.nan, [3]):
+        with pytest.raises(ValueError, match="steps: expected an integer, 1 or more, got"):
+            checked_integer(value, "steps", 1)
+    assert checked_number(np.float32(0.5), "lr", above=0) == 0.5
+    for value in (0, np.nan, np.inf, 10**400, "0.1", None, [1, 2]):
+        with pytest.raises(ValueError, match="lr: expected a finite number, above 0, got"):
+            checked_number(value, "lr", above=0)
+    with pytest.raises(ValueError, match=r"ratio: expected a finite number, above -1 and at most 1, got 1\.5"):
+        checked_number(1.5, "ratio", above=-1, up_to=1)
 
 
 def test_json_both_ways():
@@ -95,6 +206,13 @@ def test_json_both_ways():
     [
         ("{", "not JSON"),
         ("[1, 2]", "expected a JSON object"),
+        ("[" * 100_000, "not JSON"),
+        ("9" * 5000, "not JSON|expected a JSON object"),
+        (b"{}", "expected JSON text, got bytes"),
+        ('{"points": [[1e999, 2]]}', "points: expected finite numbers"),
+        ('{"points": [[' + "[" * 500 + "]" * 500 + "]]}", "points: expected numbers"),
+        ('{"mask_input": {"shape": [1, 1e400, 8], "float32": "AAAAAA=="}}', "mask_input is damaged"),
+        ('{"mask_input": {"shape": [99999999999999999999], "float32": "AAAAAA=="}}', "mask_input is damaged"),
         ('{"pionts": [[1, 2]]}', "fields among points, labels, box, mask_input, got .'pionts'"),
         ("{}", "an empty prompt"),
         ('{"box": [9, 9, 1, 1]}', "reversed"),
@@ -104,6 +222,10 @@ def test_json_both_ways():
 def test_bad_json(text, words):
     with pytest.raises(ValueError, match=words):
         Prompt.from_json(text)
+
+
+def test_a_byte_order_mark_is_passed_over():
+    assert Prompt.from_json('\ufeff{"box": [1, 2, 3, 4]}').box.tolist() == [1, 2, 3, 4]
 
 
 def test_repr_is_short():

@@ -1,10 +1,13 @@
 """The session by property: undo and redo reverse each other, and the JSON gives the same masks."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -329,6 +332,29 @@ def test_an_invalid_step_is_refused_and_changes_nothing(session):
         (lambda record: record["objects"][0]["steps"].append({"choose": 9}), "index of a mask"),
         (lambda record: record["objects"][0]["steps"].append({"point": [900, 1], "label": 1}), "far outside"),
         (lambda record: record["objects"][0].update(color=[1, 2]), "three numbers"),
+        (lambda record: record["objects"][0].update(color=[1, 2, float("inf")]), "three numbers"),
+        (lambda record: record["objects"][0].update(color="red"), "a damaged session: expected a colour"),
+        (lambda record: record["objects"][0].update(name=" "), "must not be empty"),
+        (lambda record: record.update(selected=float("inf")), "a damaged session: selected: expected an integer"),
+        (lambda record: record.update(selected="x"), "a damaged session: selected: expected an integer"),
+        (lambda record: record.update(image=None), "a damaged session: TypeError"),
+        (lambda record: record["objects"].append(None), "a damaged session: TypeError"),
+        (lambda record: record["objects"][0].update(steps=5), "a damaged session: TypeError"),
+        (lambda record: record["objects"][0]["steps"].append("point"), "'object 1', step 2: expected a JSON object"),
+        (
+            lambda record: record["objects"][0]["steps"].append({"point": [1], "label": 1}),
+            "step 2: points: expected Nx2",
+        ),
+        (lambda record: record["objects"][0]["steps"].append({"point": [[1, 2]], "label": 1}), "a list of numbers"),
+        (lambda record: record["objects"][0]["steps"].append({"point": 5, "label": 1}), "a list of numbers"),
+        (lambda record: record["objects"][0]["steps"].append({"point": [1, 1]}), "damaged session: KeyError: 'label'"),
+        (
+            lambda record: record["objects"][0]["steps"].append({"point": [1, 1], "label": [1]}),
+            "label: expected an int",
+        ),
+        (lambda record: record["objects"][0]["steps"].append({"box": [1, 2]}), r"step 2: box: .* shape \(2,\)"),
+        (lambda record: record["objects"][0]["steps"].append({"box": [1, 2, float("nan"), 4]}), "step 2: box: .*NaN"),
+        (lambda record: record["objects"][0]["steps"].append({"choose": True}), "choose: expected an integer"),
     ],
 )
 def test_a_damaged_session_is_refused_whole(session, change, message):
@@ -339,8 +365,11 @@ def test_a_damaged_session_is_refused_whole(session, change, message):
     with pytest.raises(ValueError, match=message):
         fresh.load_json(json.dumps(record))
     assert not fresh.current.steps
-    with pytest.raises(ValueError, match="not JSON"):
-        fresh.load_json("{")
+    for text in ("{", "[" * 100_000, "9" * 5000 + "]"):
+        with pytest.raises(ValueError, match="not JSON"):
+            fresh.load_json(text)
+    with pytest.raises(ValueError, match=r"expected JSON text, got PosixPath|WindowsPath.*read_text"):
+        fresh.load_json(Path("prompts.json"))
     with pytest.raises(ValueError, match="not a session"):
         fresh.load_json('{"points": [[1, 2]]}')
 
@@ -353,6 +382,107 @@ def test_a_choice_of_an_absent_mask_is_refused(session):
     assert isinstance(session.current.steps[-1], Choice)
     with pytest.raises(ValueError, match="chooses mask 2 of 1"):
         session.mask  # noqa: B018
+
+
+def test_hundreds_of_clicks_at_once_give_a_mask():
+    """Two calls of Python for each click would end in a RecursionError."""
+    fed_back = []
+
+    def decode(prompt):
+        fed_back.append(0 if prompt.mask_input is None else int(prompt.mask_input.max()))
+        logits = np.full((1, 2, 2), len(prompt.points) + 0.5, np.float32)
+        return Masks(np.ones(1, np.float32), logits, "fast", (HEIGHT, WIDTH), lambda _: np.ones((HEIGHT, WIDTH)))
+
+    session = Session(decode, (HEIGHT, WIDTH))
+    for number in range(600):
+        session.add_point(number % WIDTH, number % HEIGHT)
+    assert session.mask.all()
+    assert fed_back == list(range(600))
+
+
+def test_a_long_chain_begins_again_where_it_can(session, model):
+    for x in range(20):
+        session.add_point(5 + x, 20)
+    assert session.mask is not None
+    session.set_box(5, 5, 20, 20)
+    session.add_point(9, 9)
+    model.prompts.clear()
+    assert session.mask is not None
+    assert [None if prompt.box is None else len(prompt.points) for prompt in model.prompts] == [20, 21]
+
+
+def test_an_error_within_a_chain_keeps_what_was_decoded_before(session, model):
+    for x in range(6):
+        session.add_point(5 + x, 20)
+    decode = session._cache._decode
+
+    def fails_at_five(prompt):
+        if len(prompt.points) == 5:
+            raise RuntimeError("out of memory")
+        return decode(prompt)
+
+    session._cache._decode = fails_at_five
+    with pytest.raises(RuntimeError, match="out of memory"):
+        session.mask  # noqa: B018
+    session._cache._decode = decode
+    model.prompts.clear()
+    assert session.mask is not None
+    assert [len(prompt.points) for prompt in model.prompts] == [5, 6]
+
+
+def test_a_copy_is_a_session_of_its_own_with_the_same_model(session, model):
+    heard = []
+    session.add_point(30, 20)
+    session.on_change(lambda: heard.append(1))
+    mask = session.mask
+    again = copy.deepcopy(session)
+    assert again.mask is mask  # neither decoded again nor copied
+    again.add_point(5, 5)
+    again.undo()
+    again.undo()
+    assert again.mask is None
+    assert session.mask is mask
+    assert not heard
+    assert len(model.prompts) == 1
+
+
+def test_sessions_and_results_can_be_pickled(session):
+    session.on_change(lambda: None)  # which cannot
+    session.add_point(30, 20)
+    session.rename(0, "wheel")
+    again = pickle.loads(pickle.dumps(session))
+    assert_same_masks(all_masks(again), all_masks(session))
+    again.undo()
+    assert again.current.name == "object 1"
+    segments = pickle.loads(pickle.dumps(session.segments()))
+    assert segments[0].name == "wheel"
+    np.testing.assert_array_equal(segments[0].mask, session.mask)
+
+
+def test_a_listener_can_be_removed(session):
+    heard = []
+    remove = session.on_change(lambda: (heard.append(1), remove()))
+    session.on_change(lambda: heard.append(2))
+    session.add_point(30, 20)
+    session.undo()
+    assert heard == [1, 2, 2]
+
+
+def test_a_session_s_text_may_begin_with_a_byte_order_mark(session):
+    session.add_point(30, 20)
+    again = Session(Disc(), (HEIGHT, WIDTH))
+    again.load_json("\ufeff" + session.to_json())
+    assert again.objects == session.objects
+
+
+def test_a_name_can_be_written_into_every_file(session):
+    session.add_point(30, 20)
+    session.rename(0, "half \ud83d", " \udcff ")
+    assert (session.current.name, session.current.category) == ("half ?", "?")
+    record = json.loads(session.to_json())
+    record["objects"][0]["name"] = "half \ud83d"
+    session.load_json(json.dumps(record))
+    assert session.to_json().encode("utf-8")
 
 
 def test_threads_share_one_decode(session, model):

@@ -38,9 +38,9 @@ DOORS = {
     "requests": {"images", "model.checkpoints"},
     "anywidget": {"canvas.pointer"},
     "pycocotools": {"files.coco"},
-    "IPython": {"canvas.fallback"},
+    "IPython": {"canvas.cell", "canvas.fallback"},
     "ipycanvas": {"canvas.layers"},
-    "ipywidgets": {f"canvas.{name}" for name in ("controls", "layers", "play", "pointer", "status", "widget")},
+    "ipywidgets": {f"canvas.{name}" for name in ("cell", "controls", "layers", "play", "pointer", "status", "widget")},
     "platformdirs": {"storage"},
     "filelock": {"storage"},
 }

@@ -28,7 +28,8 @@ class Actions:
     rename : callable
         Takes an object's index, its name and its class.
     save : callable
-        Takes the name of a folder.
+        Takes the name of a folder, and whether what is in it may be overwritten; returns whether it was written, which
+        it is not if there is such a folder already and it may not.
     """
 
     undo: Action
@@ -42,7 +43,7 @@ class Actions:
     select: Callable[[int], None]
     delete: Callable[[int], None]
     rename: Callable[[int, str, str], None]
-    save: Callable[[str], None]
+    save: Callable[[str, bool], bool]
 
 
 class Controls:
@@ -61,7 +62,10 @@ class Controls:
     above, below, rows, saving : ipywidgets.Box
         The groups: buttons, what concerns the masks, the list of objects (of `ObjectRow`), saving.
     mode, chooser : ipywidgets.ToggleButtons
-    undo, redo, clear, new_object, save : ipywidgets.Button
+    undo, redo, clear, new_object, save, replace : ipywidgets.Button
+        `replace` is visible only after `save` found the folder to exist already.
+    widgets : list of ipywidgets.Widget
+        The groups, and the rows that are not in use.
     opacity : ipywidgets.FloatSlider
     preview : ipywidgets.Checkbox
     folder : ipywidgets.Text
@@ -75,6 +79,10 @@ class Controls:
         self.below = _wrapping_row(self._make_mask_controls(preview))
         self.rows = ipywidgets.VBox()
         self.saving = _wrapping_row(self._make_saving())
+
+    @property
+    def widgets(self) -> list[ipywidgets.Widget]:  # noqa: D102 - an attribute of the class
+        return [self.above, self.below, self.rows, self.saving, *self._pool]
 
     def show(self, session: Session, decoded: Decoded | None) -> None:
         """Show the state of a session, and the masks of its current object to choose from."""
@@ -109,23 +117,36 @@ class Controls:
     def _make_mask_controls(self, preview: bool) -> list[ipywidgets.Widget]:
         self.chooser = ipywidgets.ToggleButtons(options=[], style=ipywidgets.ToggleButtonsStyle(button_width="auto"))
         self.chooser.observe(lambda _: self._on_choice(), "value")
-        self.opacity = ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.05, readout=False, description="opacity")
-        self.opacity.layout = ipywidgets.Layout(width="200px")
-        self.preview = ipywidgets.Checkbox(preview, description="preview under the mouse", indent=False)
-        self.preview.layout = ipywidgets.Layout(width="auto")
+        # Layouts are given, not set later: the one before would stay, unknown to `close`.
+        self.opacity = ipywidgets.FloatSlider(
+            0.5, min=0, max=1, step=0.05, readout=False, description="opacity", layout=ipywidgets.Layout(width="200px")
+        )
+        self.preview = ipywidgets.Checkbox(
+            preview, description="preview under the mouse", indent=False, layout=ipywidgets.Layout(width="auto")
+        )
         return [self.chooser, self.opacity, self.preview]
 
     def _make_saving(self) -> list[ipywidgets.Widget]:
-        self.folder = ipywidgets.Text("segments", description="save to", continuous_update=False)
-        self.folder.layout = ipywidgets.Layout(width="240px")
+        layout = ipywidgets.Layout(width="240px")
+        self.folder = ipywidgets.Text("segments", description="save to", continuous_update=False, layout=layout)
         tip = "masks, cut-outs, COCO JSON and the prompts as JSON"
-        self.save = self._button("Save", "download", tip, lambda: self._actions.save(self.folder.value))
-        return [self.folder, self.save]
+        self.save = self._button("Save", "download", tip, lambda: self._on_save(overwrite=False))
+        self.replace = self._button("Replace", "exchange", "overwrite it", lambda: self._on_save(overwrite=True))
+        self.replace.layout.display = "none"
+        self.folder.observe(lambda _: self._offer_replace(False), "value")  # another folder
+        return [self.folder, self.save, self.replace]
 
     def _button(self, text: str, icon: str, tip: str, action: Action) -> ipywidgets.Button:
         button = ipywidgets.Button(description=text, icon=icon, tooltip=tip, layout=ipywidgets.Layout(width="auto"))
         button.on_click(lambda _: self._press(action))
         return button
+
+    def _on_save(self, *, overwrite: bool) -> None:
+        self._offer_replace(False)
+        self._offer_replace(not self._actions.save(self.folder.value, overwrite))
+
+    def _offer_replace(self, is_offered: bool) -> None:
+        self.replace.layout.display = None if is_offered else "none"
 
     def _on_choice(self) -> None:
         if self.chooser.value is not None and not self._updating:

@@ -46,6 +46,10 @@ class StaticFallback:
         self._is_stale = False
         self._timer: Cancellable | None = None
 
+    def show_alone(self) -> None:
+        """Display the image."""
+        display(self._bundle(), raw=True)
+
     def show(self, canvas: dict[str, object], display_id: str) -> None:
         """Display a canvas, given as a mimebundle, and the image, under a display ID.
 
@@ -77,9 +81,22 @@ class StaticFallback:
         if self._timer is not None:
             self._timer.cancel()
 
+    def close(self) -> None:
+        """Leave the image as it is from now on."""
+        self.cancel()
+        self._display_id = None
+
     def _update(self) -> None:
         update_display(self._bundle(), raw=True, display_id=self._display_id)
 
     def _bundle(self) -> dict[str, object]:
         file = encode_jpeg(self._render())
         return {"image/jpeg": base64.b64encode(file).decode("ascii"), "text/plain": self._describe()}
+
+
+def is_for_output() -> bool:
+    """Tell whether a display is prepared for `ipywidgets.Output.append_display_data`, which nothing else tells."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != "append_display_data":
+        frame = frame.f_back  # type: ignore[assignment]  # None after the last
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith("ipywidgets.")

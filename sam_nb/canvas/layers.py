@@ -9,6 +9,8 @@ import contextlib
 import io
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import ceil
 
 import cv2
 import ipywidgets
@@ -74,8 +76,8 @@ class Layers:
     """
 
     def __init__(self, width: int, height: int) -> None:
-        self.canvas = MultiCanvas(4, width=width, height=height)
-        self.canvas.layout = ipywidgets.Layout(max_width="100%", height="auto")
+        layout = ipywidgets.Layout(max_width="100%", height="auto")
+        self.canvas = MultiCanvas(4, width=width, height=height, layout=layout)
         self._image_layer, self._mask_layer, self._preview_layer, self._prompt_layer = map(
             self.canvas.__getitem__, range(4)
         )
@@ -83,6 +85,11 @@ class Layers:
         self.masks = ipywidgets.Image(format="png")
         self.preview = ipywidgets.Image(format="png")
         self._has_preview = False
+
+    @property
+    def widgets(self) -> list[ipywidgets.Widget]:
+        """All widgets of the layers."""
+        return [self.canvas, self.image, self.masks, self.preview]
 
     def show_image(self, jpeg: bytes) -> None:
         """Show a JPEG from `encode_image`."""
@@ -217,25 +224,33 @@ def _rounded(place: tuple[float, float]) -> tuple[int, int]:
 
 def _visible(image: npt.NDArray[np.uint8], view: View) -> npt.NDArray[np.uint8]:
     """Return the part of an image that a view shows, in the canvas's size."""
-    size = (view.canvas_width, view.canvas_height)
+    # Of the image only what is seen, and a little around it: OpenCV 4 takes at most 32,766 pixels along a side.
+    rows, columns = view.pixels()
+    margin = 2 + ceil(1 / view.scale)
+    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
+    part = image[top : rows[-1] + 1 + margin, left : columns[-1] + 1 + margin]
+    shown = replace(view, left=view.left - left, top=view.top - top).affine()
     if view.scale < 1:
-        # warpAffine would skip pixels: shrink properly first, then shift.
-        shrunk = cv2.resize(image, None, fx=view.scale, fy=view.scale, interpolation=cv2.INTER_AREA)
-        shift = np.array([[1, 0, -view.left * view.scale], [0, 1, -view.top * view.scale]])
-        return cv2.warpAffine(shrunk, shift, size, borderMode=cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+        # warpAffine would skip pixels: shrink properly first, to whole pixels, then shift.
+        height, width = part.shape[:2]
+        shrunk = max(1, round(width * view.scale)), max(1, round(height * view.scale))
+        part = cv2.resize(part, shrunk, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        across, down = width / shrunk[0], height / shrunk[1]
+        shown = shown @ np.array([[across, 0, (across - 1) / 2], [0, down, (down - 1) / 2], [0, 0, 1]])
     # Zoomed in, a reader wants to see the pixels themselves.
     flags = cv2.INTER_LINEAR if view.scale < 4 else cv2.INTER_NEAREST
-    seen = cv2.warpAffine(image, view.affine(), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    size = (view.canvas_width, view.canvas_height)
+    seen = cv2.warpAffine(part, shown, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return seen.astype(np.uint8, copy=False)
 
 
 def _paint(painted: Sequence[PaintedMask], view: View, opacity: float) -> tuple[Image.Image, list[int]]:
     """Return the masks as an image with a palette, and the alpha of each of its colours, 0 to 255."""
-    size = (view.canvas_width, view.canvas_height)
-    layer = np.zeros((view.canvas_height, view.canvas_width), np.uint8)
+    rows, columns = view.pixels()
+    layer = np.zeros((len(rows), len(columns)), np.uint8)
     palette, alphas = [0, 0, 0], [0]
     for mask, color in painted[-MAX_OBJECTS:]:
-        seen = cv2.warpAffine(mask.astype(np.uint8), view.affine(), size, flags=cv2.INTER_NEAREST)
+        seen = mask[rows[:, None], columns].astype(np.uint8)
         layer[seen > 0] = len(alphas)
         contours, _ = cv2.findContours(seen, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(layer, contours, -1, (len(alphas) + 1,), outline_width(*layer.shape))

@@ -12,10 +12,9 @@ import ipywidgets
 import numpy as np
 import numpy.typing as npt
 
-from sam_nb.canvas.fallback import StaticFallback
+from sam_nb.canvas.cell import CellWidget, close_all
 from sam_nb.canvas.layers import Layers, encode_image, hold, snapshot
 from sam_nb.canvas.pointer import PointerEvent, PointerRelay
-from sam_nb.canvas.status import StatusLine
 from sam_nb.canvas.view import View
 from sam_nb.canvas.worker import CallLater, Cancellable, Clock, call_later
 from sam_nb.figures import titled
@@ -57,8 +56,10 @@ def play(draw: Draw, **controls: Any) -> Player:
     return Player(draw, controls)
 
 
-class Player(ipywidgets.VBox):
+class Player(CellWidget):
     """An image that is drawn again whenever a control moves; `play` makes one.
+
+    When the cell that made it runs again, it is closed; `set`, `image` and `title` still work by code.
 
     Parameters
     ----------
@@ -89,20 +90,23 @@ class Player(ipywidgets.VBox):
     ) -> None:
         self._draw, self._clock, self._call_later = draw, clock, call_later
         self._name, prompt = _prompt_of(controls)
+        self._given = [widget for widget in controls.values() if isinstance(widget, ipywidgets.Widget)]
         self.controls = _widgets(draw, {name: given for name, given in controls.items() if name != self._name})
         self.values: dict[str, Any] = {name: widget.value for name, widget in self.controls.items()}
         if self._name is not None:
             self.values[self._name] = prompt
-        self.image, self.title = _drawn(draw, self.values)
+        try:
+            self.image, self.title = _drawn(draw, self.values)
+        except BaseException:  # it often fails at first
+            close_all(self.controls.values(), self._given)
+            raise
+        super().__init__(render=self._static, call_later=call_later)
         self._seconds = 0.0  # that the last drawing took
         self._timer: Cancellable | None = None
         self._drag: tuple[float, float] | None = None  # where the button went down, canvas pixels
-        self._status = StatusLine()
         self._view = _fit(self.image)
         self._layers = Layers(self._view.canvas_width, self._view.canvas_height)
-        self._fallback = StaticFallback(
-            render=self._static, describe=self.__repr__, guard=self._status.guard, call_later=call_later
-        )
+        self._at_close.callback(self._cancel_timer)
         self._compose()
         self._show()
 
@@ -126,24 +130,30 @@ class Player(ipywidgets.VBox):
     def __repr__(self) -> str:
         return f"Player({self.title})"
 
-    def _ipython_display_(self) -> None:
-        self._fallback.show(super()._repr_mimebundle_(), self.model_id)
-
     def _compose(self) -> None:
         for name, widget in self.controls.items():
-            widget.observe(partial(self._on_control, name), "value")
+            handler = partial(self._on_control, name)
+            widget.observe(handler, "value")
+            if widget in self._given:  # the others end with it
+                self._at_close.callback(widget.unobserve, handler, "value")
         canvas = self._layers.canvas
         is_pointed = self._name is not None
         relay = PointerRelay(target=canvas, touch_draws=is_pointed, label="Image of " + ", ".join(self.values))
         if is_pointed:
-            relay.on_event(lambda event: self._status.guard(partial(self._on_event, event)))
-        canvas.on_client_ready(lambda: self._status.guard(self._show))
+            relay.on_event(lambda event: self.status.guard(partial(self._on_event, event)))
+        canvas.on_client_ready(lambda: self.status.guard(self._show))
         stage = ipywidgets.Box([canvas], layout={"overflow": "hidden", "width": "fit-content", "max_width": "100%"})
-        super().__init__([*self.controls.values(), self._status, stage, relay])
+        self.children = [*self.controls.values(), self.status, stage, relay]
+
+    def _parts(self) -> list[ipywidgets.Widget]:
+        return self._layers.widgets
+
+    def _foreign(self) -> list[ipywidgets.Widget]:
+        return self._given
 
     def _on_control(self, name: str, change: dict[str, Any]) -> None:
         self.values[name] = change["new"]
-        self._status.guard(self._redraw)
+        self.status.guard(self._redraw)
 
     def _redraw(self) -> None:
         self._timer = None
@@ -155,6 +165,8 @@ class Player(ipywidgets.VBox):
         self._fallback.update_later()
 
     def _show(self) -> None:
+        if self.is_closed:
+            return
         view = _fit(self.image)
         if view != self._view:
             self._view = view
@@ -163,7 +175,7 @@ class Player(ipywidgets.VBox):
         with hold():
             self._layers.show_image(jpeg)
             self._show_prompt()
-        self._status.show(self.title)
+        self.status.show(self.title)
 
     def _show_prompt(self) -> None:
         points, box = self._marks()
@@ -200,7 +212,7 @@ class Player(ipywidgets.VBox):
             with hold():
                 self._show_prompt()
             if self._timer is None:  # movements come faster than images: half the time is theirs
-                self._timer = self._call_later(self._seconds, partial(self._status.guard, self._redraw))
+                self._timer = self._call_later(self._seconds, partial(self.status.guard, self._redraw))
         elif event.type == "cancel":
             self._drag = None
 
@@ -219,9 +231,12 @@ class Player(ipywidgets.VBox):
         return True
 
     def _redraw_now(self) -> None:
+        self._cancel_timer()
+        self._redraw()
+
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._redraw()
 
 
 def _prompt_of(controls: dict[str, Any]) -> tuple[str | None, Prompt | None]:
@@ -255,7 +270,7 @@ def _widget(given: object, default: object) -> ipywidgets.Widget | None:
         return ipywidgets.ToggleButtons(options=list(given), value=start, style={"button_width": "auto"})
     widget = ipywidgets.interactive.widget_from_abbrev(given, default)
     if isinstance(given, tuple):
-        widget.layout = ipywidgets.Layout(width="38em", max_width="100%")
+        widget.layout.width, widget.layout.max_width = "38em", "100%"
         widget.style.description_width = "11em"
     return widget
 

@@ -10,6 +10,8 @@ import anywidget
 import ipywidgets
 import traitlets
 
+_STATIC = Path(__file__).parent / "static"
+
 
 @dataclass(frozen=True)
 class PointerEvent:
@@ -65,8 +67,9 @@ class PointerRelay(anywidget.AnyWidget):
         What a screen reader says.
     """
 
-    _esm = Path(__file__).parent / "static" / "pointer.js"
-    _css = Path(__file__).parent / "static" / "pointer.css"
+    # As text: of a path, anywidget would watch the file and keep each widget for ever, closed or not.
+    _esm = (_STATIC / "pointer.js").read_text(encoding="utf-8")
+    _css = (_STATIC / "pointer.css").read_text(encoding="utf-8")
 
     target = traitlets.Instance(ipywidgets.DOMWidget).tag(sync=True, **ipywidgets.widget_serialization)
     hover = traitlets.Bool(False).tag(sync=True)

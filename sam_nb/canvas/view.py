@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 MAX_ZOOM = 16.0  # canvas pixels per pixel of the image
 ZOOM = 1.25  # of one step
+MIN_SIDE = 40  # canvas pixels: what is thinner can be neither seen nor clicked
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class View:
     scale : float
         Canvas pixels per pixel of the image.
     left, top : float
-        The place in the image, in pixels from its corner, that lies at the canvas's corner.
+        The place in the image, in pixels from its corner, that lies at the canvas's corner; negative where a thin image
+        lies in the middle of its canvas. What is beyond the image looks, and is clicked, as the nearest pixel in it.
     """
 
     height: int
@@ -42,11 +44,11 @@ class View:
     def fit(cls, height: int, width: int, max_height: int, max_width: int) -> View:
         """Return the view of a whole image on a canvas of the image's shape, as large as allowed.
 
-        Small images are upscaled, at most four times.
+        Small images are upscaled, at most four times, or to `MIN_SIDE`, which no side of the canvas is shorter than.
         """
         scale = min(max_height / height, max_width / width, 4.0)
-        canvas = cls(height, width, max(1, round(height * scale)), max(1, round(width * scale)), scale)
-        return canvas.whole()
+        canvas_height, canvas_width = (max(MIN_SIDE, round(side * scale)) for side in (height, width))
+        return cls(height, width, canvas_height, canvas_width, scale).whole()
 
     @property
     def fitting(self) -> float:
@@ -78,7 +80,16 @@ class View:
 
     def whole(self) -> View:
         """Return the view of the whole image."""
-        return replace(self, scale=self.fitting, left=0.0, top=0.0)
+        return replace(self, scale=self.fitting, left=0.0, top=0.0)._inside()
+
+    def pixels(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Return which row of the image each row of the canvas shows, and which column each column, both int."""
+        sides = ((self.top, self.canvas_height, self.height), (self.left, self.canvas_width, self.width))
+        rows, columns = (
+            np.floor(start + (np.arange(seen) + 0.5) / self.scale).clip(0, length - 1).astype(np.intp)
+            for start, seen, length in sides
+        )
+        return rows, columns
 
     def affine(self) -> npt.NDArray[np.float64]:
         """Return the affine map, 2x3 float64, that takes pixel indices of the image to those of the canvas."""
@@ -87,6 +98,14 @@ class View:
         return np.array([[self.scale, 0, shift_x - 0.5], [0, self.scale, shift_y - 0.5]])
 
     def _inside(self) -> View:
-        max_left = max(0.0, self.width - self.canvas_width / self.scale)
-        max_top = max(0.0, self.height - self.canvas_height / self.scale)
-        return replace(self, left=min(max(self.left, 0.0), max_left), top=min(max(self.top, 0.0), max_top))
+        left = _start(self.left, self.width, self.canvas_width, self.scale)
+        top = _start(self.top, self.height, self.canvas_height, self.scale)
+        return replace(self, left=left, top=top)
+
+
+def _start(start: float, length: int, canvas_length: int, scale: float) -> float:
+    """Return where along a side of the image the canvas begins: inside, or so that a short side is in the middle."""
+    spare = canvas_length - length * scale
+    if spare > 1:  # less is rounding
+        return -spare / 2 / scale
+    return min(max(start, 0.0), max(0.0, -spare / scale))

@@ -7,7 +7,6 @@ canvas (`controls`, `status`), and the image for notebooks without a kernel (`fa
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,12 +17,12 @@ import ipywidgets
 import numpy as np
 import numpy.typing as npt
 
+from sam_nb.canvas.cell import CellWidget
 from sam_nb.canvas.controls import Action, Actions, Controls
-from sam_nb.canvas.fallback import StaticFallback
 from sam_nb.canvas.gestures import BOX, MOVE, Gestures
 from sam_nb.canvas.painter import MAX_WIDTH, Painter, PreparedMasks
 from sam_nb.canvas.pointer import PointerEvent, PointerRelay
-from sam_nb.canvas.status import StatusLine, describe, describe_waiting
+from sam_nb.canvas.status import describe, describe_waiting
 from sam_nb.canvas.view import ZOOM, View
 from sam_nb.canvas.worker import CallLater, Clock, Waiting, Worker, call_later
 from sam_nb.images import load_image
@@ -83,12 +82,13 @@ def segment(
     return PromptCanvas(sam, image, ground_truth=ground_truth, preview=preview, save=save)
 
 
-class PromptCanvas(ipywidgets.VBox):
+class PromptCanvas(CellWidget):
     """An image to click on, with buttons, the list of objects, and a status line.
 
     Left click: this belongs to the object. Right click or Shift + click: this does not. Drag: a box around it. The mode
     buttons do the same for touch. All of it can be done by code as well (`add_point`, `set_box` ...), and `masks` and
-    `mask` always follow from the steps so far, whether or not anything is shown.
+    `mask` always follow from the steps so far, whether or not anything is shown. When the cell that made it runs again,
+    it is closed: the new one takes its place. Its session, masks and `save` still work by code.
 
     Parameters
     ----------
@@ -132,19 +132,12 @@ class PromptCanvas(ipywidgets.VBox):
         clock: Clock = time.perf_counter,
         call_later: CallLater = call_later,
     ) -> None:
-        self._at_close = contextlib.ExitStack()  # first: what cannot be built to its end is closed, too
         self.sam = sam
         self.image = load_image(image)
         self._file_name = Path(image).name if isinstance(image, str | Path) else "image"
         self._ground_truth = _named_masks(ground_truth, self.image.shape[:2])
         self._preview, self._save = preview, save
-        self.status = StatusLine()
-        self._fallback = StaticFallback(
-            render=partial(self.snapshot, FALLBACK_WIDTH),
-            describe=self.__repr__,
-            guard=self.status.guard,
-            call_later=call_later,
-        )
+        super().__init__(render=partial(self.snapshot, FALLBACK_WIDTH), call_later=call_later)
         self.worker = Worker(
             sam,
             self.image,
@@ -155,7 +148,6 @@ class PromptCanvas(ipywidgets.VBox):
             clock=clock,
             call_later=call_later,
         )
-        self._at_close.callback(self._fallback.cancel)
         self._at_close.callback(self.worker.close)
         height, width = self.image.shape[:2]
         self.session = Session(self.worker.decode, (height, width), sam.name)
@@ -247,16 +239,8 @@ class PromptCanvas(ipywidgets.VBox):
             overwrite=overwrite,
         )
 
-    def close(self) -> None:
-        """Remove the canvas from the page and end its thread."""
-        self._at_close.close()
-        super().close()
-
     def __repr__(self) -> str:
         return f"PromptCanvas({self.session})"
-
-    def _ipython_display_(self) -> None:
-        self._fallback.show(super()._repr_mimebundle_(), self.model_id)
 
     # The parts -------------------------------------------------------------------------------------------
 
@@ -282,9 +266,11 @@ class PromptCanvas(ipywidgets.VBox):
         layout = ipywidgets.Layout(overflow="hidden", width="fit-content", max_width="100%")
         stage = ipywidgets.Box([canvas], layout=layout)
         controls = self.controls
-        super().__init__(
-            [controls.above, self.status, stage, controls.below, controls.rows, controls.saving, self.pointer]
-        )
+        groups = [controls.above, self.status, stage, controls.below, controls.rows, controls.saving]
+        self.children = [*groups, self.pointer]
+
+    def _parts(self) -> list[ipywidgets.Widget]:
+        return [*self.painter.layers.widgets, *self.controls.widgets]
 
     def _listen(self) -> None:
         controls, painter = self.controls, self.painter
@@ -299,7 +285,7 @@ class PromptCanvas(ipywidgets.VBox):
         canvas.on_mouse_up(lambda x, y: self._on_event(PointerEvent("up", x, y)))
         canvas.on_mouse_out(lambda x, y: self._on_event(PointerEvent("up", x, y)))
         canvas.on_client_ready(lambda: self.status.guard(painter.redraw))
-        self.session.on_change(painter.on_change)
+        self._at_close.callback(self.session.on_change(painter.on_change))
 
     # Input ----------------------------------------------------------------------------------
 
@@ -327,9 +313,15 @@ class PromptCanvas(ipywidgets.VBox):
             item = self.session.objects[index]
             self.controls.rows.children[index].show(item, item is self.session.current)  # the old name again
 
-    def _on_save(self, folder: str) -> None:
-        written = self.save(folder.strip() or "segments")
+    def _on_save(self, folder: str, overwrite: bool) -> bool:
+        folder = folder.strip() or "segments"
+        try:
+            written = self.save(folder, overwrite=overwrite)
+        except FileExistsError:
+            self.status.show(f"{folder} exists already: change the name, or press Replace to overwrite its files")
+            return False
         self.status.show(f"saved in {written}: masks, cutouts, coco.json, prompts.json")
+        return True
 
     # What the model's thread reports ---------------------------------------------------------------------
 

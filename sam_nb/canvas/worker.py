@@ -138,7 +138,11 @@ class Worker:
         self._wanted: set[Job] = set()
         self._task: asyncio.Task[None] | None = None
         self._timer: Cancellable | None = None
+        self._is_closed = False
         self.decode_seconds: float | None = None
+
+    def __reduce__(self) -> str:
+        raise TypeError("a canvas runs in this process and can be neither copied nor pickled: keep session.to_json()")
 
     @property
     def is_busy(self) -> bool:
@@ -159,7 +163,9 @@ class Worker:
         return self._sam.decode(self.embedding(), prompt)
 
     def request(self, job: Job) -> None:
-        """Have a job done once the model's thread is free; without an event loop, do it now."""
+        """Have a job done once the model's thread is free; without an event loop, do it now; if closed, never."""
+        if self._is_closed:
+            return
         self._wanted.add(job)
         try:
             loop = asyncio.get_running_loop()
@@ -179,7 +185,11 @@ class Worker:
             await self._task
 
     def close(self) -> None:
-        """End the thread after the job that is under way."""
+        """End the thread after the job that is under way, and show nothing any more. Code can still decode."""
+        self._is_closed = True
+        self._wanted.clear()
+        if self._timer is not None:
+            self._timer.cancel()
         self._thread.shutdown(wait=False)
 
     def _work_now(self) -> None:
@@ -195,14 +205,15 @@ class Worker:
             self._report_later(job, self._clock())
             try:
                 show = await loop.run_in_executor(self._thread, self._prepare, job)
-                if job.is_preview or job not in self._wanted:
+                if not self._is_closed and (job.is_preview or job not in self._wanted):
                     show()
             except Exception as error:
                 self._on_error(error)
             finally:
                 if self._timer is not None:
                     self._timer.cancel()
-        self._on_idle()
+        if not self._is_closed:
+            self._on_idle()
 
     def _take(self) -> Job:
         """Return what to do next: previews last."""

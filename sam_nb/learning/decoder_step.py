@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def train_step(
     rounds: int,
     rng: np.random.Generator,
 ) -> float:
-    """Take one step and return its loss.
+    """Take one step and return its loss; where that is NaN or infinite, take none, and the decoder stays as it is.
 
     Parameters
     ----------
@@ -51,6 +52,9 @@ def train_step(
         left -= len(chosen)
         share = len(chosen) / batch_size
         loss += _backward(sam, target, chosen, rounds=int(rng.integers(1, rounds + 1)), share=share, rng=rng)
+    if not math.isfinite(loss):
+        optimizer.zero_grad()
+        return loss
     torch.nn.utils.clip_grad_norm_(sam.model.mask_decoder.parameters(), MAX_GRADIENT_NORM)
     optimizer.step()
     optimizer.zero_grad()
@@ -66,7 +70,7 @@ def _backward(
     share: float,
     rng: np.random.Generator,
 ) -> float:
-    """Prompt the chosen objects of an image, add to the decoder's gradients, and return the loss.
+    """Prompt the chosen objects of an image, add to the decoder's gradients, and return the loss, NaN or infinite too.
 
     Parameters
     ----------
@@ -97,6 +101,8 @@ def _backward(
         # Each round by itself: where the user clicks has no gradient, and the round's memory is free again.
         loss.backward()
         total += loss.item()
+        if not math.isfinite(total):
+            return total  # there is no mask to correct
         if number + 1 < rounds:
             lone_click = number == 0 and not by_box
             shown = _shown_logits(logits, predicted, lone_click)
@@ -136,3 +142,14 @@ def corrected(
     mask, ground_truth = logits[:rows, :columns] > 0, ground_truth[:rows, :columns]
     cell, label = next_click(mask, ground_truth) or (random_click(ground_truth, rng), 1)
     return with_click(prompt, (target.pixel(cell), label), logits)
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, lr: float, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return a schedule: the learning rate rises to `lr` over the first tenth of the steps and then falls to zero.
+
+    Ten steps or fewer have no time to rise, and begin near the top. (`OneCycleLR` would divide by zero where the rise
+    is one step long.)
+    """
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=max(2, steps), pct_start=0.1 if steps > 10 else 0.0
+    )

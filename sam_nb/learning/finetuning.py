@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,11 @@ import torch
 from tqdm.auto import tqdm
 
 from sam_nb.clicks import innermost
-from sam_nb.learning.decoder_step import train_step
+from sam_nb.learning.decoder_step import one_cycle, train_step
 from sam_nb.learning.examples import Example, LowResTargets, encode_examples, low_res_targets
 from sam_nb.masks import bounding_box, iou
 from sam_nb.model.sam import Sam
-from sam_nb.prompts import Prompt
+from sam_nb.prompts import Prompt, checked_integer, checked_number
 from sam_nb.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -52,14 +53,15 @@ class Finetuned:
         The model with the best weights of the run. It has its own fingerprint and takes no embeddings of the model that
         it comes from: encode images with it.
     losses : list of float
-        The loss of each step.
+        The loss of each step that was taken.
     validation : list of dict
         Of each validation: "step", and the mean IoU after one click, "point", and after a "box". The first is of
         step 0, before any training.
     best_step : int
         The step whose weights were kept: that with the highest mean of the two.
     ended : str
-        Why it ended.
+        Why it ended: "all steps done", "no better in ... validations", "interrupted", or "diverged in step ...": the
+        loss was NaN or infinite, which a lower learning rate cures.
     """
 
     sam: Sam
@@ -88,7 +90,9 @@ def finetune(
     seed: int = 0,
     on_validation: Callable[[Validation, Sam], None] | None = None,
 ) -> Finetuned:
-    """Train a copy of a model's mask decoder, with a progress bar. It can be interrupted: the best weights are kept.
+    """Train a copy of a model's mask decoder, with a progress bar.
+
+    Whatever ends it early, an interruption or a loss that is no longer a number, the best weights so far are kept.
 
     Parameters
     ----------
@@ -115,7 +119,7 @@ def finetune(
     patience : int
         Training stops after this many validations in a row without a better one.
     seed : int
-        The same seed gives the same weights, on the same machine.
+        0 or more. The same seed gives the same weights, on the same machine.
     on_validation : callable, optional
         Is called after each validation, that of step 0 included, with its entry of `Finetuned.validation` and with the
         model as it is then, to decode with: it takes the embeddings of `sam`. Training goes on in that model, so keep
@@ -130,9 +134,17 @@ def finetune(
     ValueError
         A pair is not an image and its mask; a mask has another size than its image, is empty, or is neither bool nor
         integers; an object is too small for the model to see; or an image is in both sets. The message names the pair.
+        A number of steps, objects, rounds or validations is not an integer of 1 or more, or `lr` not a number above 0.
     FileNotFoundError
         There is no such image.
     """
+    steps = checked_integer(steps, "steps", 1)
+    batch_size = checked_integer(batch_size, "batch_size", 1)
+    rounds = checked_integer(rounds, "rounds", 1)
+    validate_every = checked_integer(validate_every, "validate_every", 1)
+    patience = checked_integer(patience, "patience", 1)
+    seed = checked_integer(seed, "seed", 0)
+    lr = checked_number(lr, "lr", above=0)
     examples, held_out = encode_examples(sam, train, "train"), encode_examples(sam, validation, "validation")
     _refuse_shared_images(examples, held_out)
     targets = [low_res_targets(sam, example, f"train[{number}]") for number, example in enumerate(examples)]
@@ -199,20 +211,22 @@ class _Run:
         self.sam, self.targets, self.held_out, self.steps = sam, targets, held_out, steps
         self.on_validation = on_validation
         self.optimizer = torch.optim.AdamW(sam.model.mask_decoder.parameters())
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, lr, total_steps=steps, pct_start=0.1)
+        self.schedule = one_cycle(self.optimizer, lr, steps)
         self.rng = np.random.default_rng(seed)
         self.losses: list[float] = []
         self.validation: list[Validation] = []
         self.best: tuple[Validation, dict[str, torch.Tensor]] | None = None
 
     def train(self, *, batch_size: int, rounds: int, validate_every: int, patience: int) -> str:
-        """Train until the steps are over or validation no longer improves; return which of the two ended it."""
+        """Train until the steps are over, validation no longer improves or the loss is not finite; return which."""
         with tqdm(total=self.steps, unit="step", desc="fine-tune") as bar:
             best = self.validate(0)
             for step in range(1, self.steps + 1):
                 loss = train_step(
                     self.sam, self.targets, self.optimizer, batch_size=batch_size, rounds=rounds, rng=self.rng
                 )
+                if not math.isfinite(loss):
+                    return f"diverged in step {step}: the loss is {loss}; try a lower lr"
                 self.losses.append(loss)
                 self.schedule.step()
                 bar.update()

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sam_nb.prompts import checked_integer
+
 Floats: TypeAlias = npt.NDArray[np.floating]
 Color: TypeAlias = tuple[int, int, int]
 
@@ -87,17 +89,17 @@ def synthetic_cells(seed: int, kinds: Sequence[str] = KINDS, look: str = "halo",
     Raises
     ------
     ValueError
-        A kind or the look is unknown.
+        A kind or the look is unknown, or a number is not an integer of 0 or more.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown or not kinds:
         raise ValueError(f"no kind of cell {unknown[0] if unknown else kinds!r}: expected some of {', '.join(KINDS)}")
     if look not in _LOOKS:
         raise ValueError(f"no look {look!r}: expected one of {', '.join(_LOOKS)}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_integer(seed, "seed", 0))
     labels = np.zeros(SIZE, np.int64)
     placed: list[str] = []
-    for kind in rng.permutation(np.resize(kinds, count)).tolist():
+    for kind in rng.permutation(np.resize(kinds, checked_integer(count, "count", 0))).tolist():
         for _ in range(MAX_TRIES):
             cell = _cell(kind, rng)
             if not labels[cv2.dilate(cell, np.ones((2 * MIN_GAP + 1, 2 * MIN_GAP + 1))) > 0].any():

@@ -18,6 +18,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from sam_nb.images import load_image
+from sam_nb.learning.decoder_step import one_cycle
+from sam_nb.prompts import checked_integer, checked_number
 
 if TYPE_CHECKING:
     from sam_nb.images import ImageLike
@@ -115,8 +117,15 @@ def train_unet(
     Raises
     ------
     ValueError
-        There are no pairs, images or maps differ in size, or a map has other numbers than 0 to `classes`.
+        There are no pairs, images or maps differ in size, or a map has other numbers than 0 to `classes`. A number is
+        not an integer of 1 or more (the seed: of 0 or more), or `lr` not a number above 0. The loss is NaN or infinite.
     """
+    classes = checked_integer(classes, "classes", 1)
+    steps = checked_integer(steps, "steps", 1)
+    batch_size = checked_integer(batch_size, "batch_size", 1)
+    width = checked_integer(width, "width", 1)
+    seed = checked_integer(seed, "seed", 0)
+    lr = checked_number(lr, "lr", above=0)
     images, maps = _stack(pairs, classes)
     # As in the paper rare classes count more, here by the square root: most pixels are background.
     shares = np.bincount(maps.ravel(), minlength=1 + classes) / maps.size
@@ -125,7 +134,7 @@ def train_unet(
     rng = np.random.default_rng(seed)
     unet = UNet(classes, width).to(device)
     optimizer = torch.optim.AdamW(unet.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    schedule = one_cycle(optimizer, lr, steps)
     with tqdm(range(steps), unit="step", desc="U-Net") as bar:
         for step in bar:
             chosen = rng.integers(len(images), size=batch_size)
@@ -133,6 +142,8 @@ def train_unet(
             scores = unet(_as_input(images[chosen][flip]).to(device))
             ground_truth = torch.from_numpy(maps[chosen][flip].copy()).to(device)
             loss = F.cross_entropy(scores, ground_truth, weights)
+            if not torch.isfinite(loss):
+                raise ValueError(f"the training diverged: the loss is {loss.item()}; try a lower lr than {lr:g}")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 from sam_nb.images import load_image
 from sam_nb.masks import MASK_THRESHOLD, Masks, bounding_box
 from sam_nb.model.embeddings import Embedding
-from sam_nb.model.sam import Sam, Thresholds
+from sam_nb.model.sam import Sam, Thresholds, fitted_size
 from sam_nb.model.upstream import amg
-from sam_nb.prompts import Prompt
+from sam_nb.prompts import Prompt, checked_integer, checked_number
 
 if TYPE_CHECKING:
     from sam_nb.images import ImageLike
@@ -124,11 +124,16 @@ def segment_everything(
     Raises
     ------
     ValueError
-        An unknown output mode; both or neither of `points_per_side` and `point_grids`; too few grids for the layers.
+        An unknown output mode; both or neither of `points_per_side` and `point_grids`; not one grid for the image and
+        each layer; a number out of its range; or more layers of crops than the image has room for.
     """
     if output_mode not in OUTPUT_MODES:
         raise ValueError(f"no output_mode {output_mode!r}: expected one of {', '.join(OUTPUT_MODES)}")
-    grids = _grids(points_per_side, point_grids, crop_n_layers, crop_n_points_downscale_factor)
+    points_per_batch = checked_integer(points_per_batch, "points_per_batch", 1)
+    crop_n_layers = checked_integer(crop_n_layers, "crop_n_layers", 0)
+    crop_nms_thresh = checked_number(crop_nms_thresh, "crop_nms_thresh")
+    min_mask_region_area = checked_integer(min_mask_region_area, "min_mask_region_area", 0)
+    stability_score_offset = checked_number(stability_score_offset, "stability_score_offset")
     thresholds = _thresholds(
         sam,
         pred_iou_thresh=pred_iou_thresh,
@@ -137,7 +142,8 @@ def segment_everything(
     )
     image = load_image(image)
     size = (image.shape[0], image.shape[1])
-    crops = list(zip(*amg.generate_crop_boxes(size, crop_n_layers, crop_overlap_ratio), strict=True))
+    crops = _crops(sam, size, crop_n_layers, crop_overlap_ratio)
+    grids = _grids(points_per_side, point_grids, crop_n_layers, crop_n_points_downscale_factor)
     candidates: list[_Candidate] = []
     with tqdm(total=sum(len(grids[layer]) for _, layer in crops), unit="click") as bar:
         for crop, layer in crops:
@@ -180,7 +186,15 @@ def select(
     -------
     list of dict
         What `segment_everything` returns with these thresholds, without crops and `min_mask_region_area`.
+
+    Raises
+    ------
+    ValueError
+        A threshold is not a finite number.
     """
+    pred_iou_thresh = checked_number(pred_iou_thresh, "pred_iou_thresh")
+    stability_score_thresh = checked_number(stability_score_thresh, "stability_score_thresh")
+    box_nms_thresh = checked_number(box_nms_thresh, "box_nms_thresh")
     left = [
         record
         for record in records
@@ -200,17 +214,60 @@ def _grids(
     if (points_per_side is None) == (point_grids is None):
         raise ValueError("give points_per_side or point_grids, and None for the other")
     if point_grids is None:
-        return amg.build_all_layer_point_grids(points_per_side, crop_n_layers, crop_n_points_downscale_factor)
-    if len(point_grids) <= crop_n_layers:
+        per_side = checked_integer(points_per_side, "points_per_side", 1)
+        factor = checked_integer(crop_n_points_downscale_factor, "crop_n_points_downscale_factor", 1)
+        if per_side < factor**crop_n_layers:
+            raise ValueError(
+                f"crop_n_points_downscale_factor: with {factor} the grid of layer {crop_n_layers} has no click left of "
+                f"{per_side} a side; expected a smaller factor, more points_per_side or fewer crop_n_layers"
+            )
+        return amg.build_all_layer_point_grids(per_side, crop_n_layers, factor)
+    count = len(point_grids) if isinstance(point_grids, Sequence | np.ndarray) else type(point_grids).__name__
+    if count != 1 + crop_n_layers:
         raise ValueError(
-            f"point_grids: expected one for the image and one for each layer of crops, got {len(point_grids)}"
+            "point_grids: expected a list of one grid for the image and one for each layer of crops, "
+            f"{1 + crop_n_layers}, got {count}"
         )
-    return [np.asarray(grid, dtype=np.float64) for grid in point_grids]
+    return [_grid(grid, f"point_grids[{number}]") for number, grid in enumerate(point_grids)]
+
+
+def _grid(given: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    """Return the clicks of a layer, Nx2 in shares of width and height, checked."""
+    try:
+        grid = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected numbers, Nx2, in shares of width and height") from error
+    if grid.ndim != 2 or grid.shape[1] != 2 or not len(grid):
+        raise ValueError(f"{name}: expected Nx2, got the shape {grid.shape}; a single grid goes into a list, [grid]")
+    if not ((grid >= 0) & (grid <= 1)).all():
+        raise ValueError(
+            f"{name}: expected shares of width and height, 0 to 1, got values from {grid.min():g} to {grid.max():g}; "
+            "divide pixels by the image's width and height"
+        )
+    return grid
+
+
+def _crops(sam: Sam, size: tuple[int, int], layers: int, overlap_ratio: float) -> list[tuple[list[int], int]]:
+    """Return the boxes (x0, y0, x1, y1) of the image and its crops, each with its layer, checked before any work."""
+    if not 0 <= checked_number(overlap_ratio, "crop_overlap_ratio") < 1:
+        raise ValueError(f"crop_overlap_ratio: expected a share from 0 to less than 1, got {overlap_ratio!r}")
+    # A layer halves the sides; millions of crops without a pixel are not even listed.
+    if layers < min(size).bit_length():
+        crops = list(zip(*amg.generate_crop_boxes(size, layers, overlap_ratio), strict=True))
+        if all(x0 < x1 and y0 < y1 for (x0, y0, x1, y1), _ in crops):
+            for (x0, y0, x1, y1), _ in crops:
+                fitted_size(y1 - y0, x1 - x0, sam.side)  # raises where a crop is too thin
+            return crops
+    height, width = size
+    raise ValueError(
+        f"crop_n_layers: an image of {width}x{height} is too small for {layers} layers of crops; use fewer"
+    )
 
 
 def _thresholds(sam: Sam, **given: float | None) -> Thresholds:
     """Return the given thresholds, and the model's own for those that are None."""
-    return replace(sam.thresholds, **{name: value for name, value in given.items() if value is not None})
+    checked = {name: checked_number(value, name) for name, value in given.items() if value is not None}
+    return replace(sam.thresholds, **checked)
 
 
 def _decode_grid(

@@ -21,7 +21,7 @@ from sam_nb.images import load_image
 from sam_nb.masks import Masks
 from sam_nb.model import upstream
 from sam_nb.model.embeddings import Embedding, EmbeddingCache, embedding_key
-from sam_nb.prompts import Prompt
+from sam_nb.prompts import Prompt, warn_if_unlikely
 from sam_nb.storage import cache_dir
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class Sam:
         key = embedding_key(image, self.weights, f"{self.device.type} {self.precision}")
         embedding = self.cache.get(key)
         if embedding is None:
-            resized = fit_to_side(image, self._side)
+            resized = fit_to_side(image, self.side)
             pixels = torch.from_numpy(resized).to(self.device).permute(2, 0, 1).contiguous()[None]
             with torch.no_grad(), _reported(getattr(self.model.image_encoder, "blocks", ()), progress):
                 features = self.model.image_encoder(self.model.preprocess(pixels))
@@ -203,7 +203,8 @@ class Sam:
             The prompt lies far outside the image, its mask_input has another size than the model's, or the embedding
             is another model's.
         """
-        return self.decode_batch(embedding, [prompt], multimask_output)[0]
+        warn_if_unlikely([prompt], *embedding.original_size)
+        return self._decode_batch(embedding, [prompt], multimask_output)[0]
 
     def decode_batch(
         self, embedding: Embedding, prompts: Sequence[Prompt], multimask_output: bool | None = None
@@ -230,6 +231,13 @@ class Sam:
         ValueError
             As `decode`.
         """
+        warn_if_unlikely(prompts, *embedding.original_size)
+        return self._decode_batch(embedding, prompts, multimask_output)
+
+    def _decode_batch(
+        self, embedding: Embedding, prompts: Sequence[Prompt], multimask_output: bool | None
+    ) -> list[Masks]:
+        """Return the `Masks` for prompts of any shapes."""
         same_shape: dict[tuple[int, bool, bool], list[int]] = {}
         for index, prompt in enumerate(prompts):
             self._check_prompt(prompt, embedding)
@@ -287,7 +295,7 @@ class Sam:
             logits[chunk], scores[chunk] = (tensor.cpu().numpy() for tensor in predicted)
         size = embedding.original_size
         return [
-            Masks(*pair, self.name, size, partial(_upscale_logits, pair[1], self._side, embedding.input_size, size))
+            Masks(*pair, self.name, size, partial(_upscale_logits, pair[1], self.side, embedding.input_size, size))
             for pair in zip(scores, logits, strict=True)
         ]
 
@@ -306,7 +314,7 @@ class Sam:
             )
 
     @property
-    def _side(self) -> int:
+    def side(self) -> int:
         """Pixels of the encoder's input, a padded square."""
         return self.model.image_encoder.img_size
 
@@ -346,14 +354,19 @@ def fit_to_side(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8
     ValueError
         The image is so thin that no row or column of it would be left.
     """
-    height, width = image.shape[:2]
+    rows, columns = fitted_size(image.shape[0], image.shape[1], side)
+    return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
+
+
+def fitted_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return height and width of an image whose longer side is resized to `side` pixels; raises as `fit_to_side`."""
     scale = side / max(height, width)
     rows, columns = int(height * scale + 0.5), int(width * scale + 0.5)
     if min(rows, columns) < 1:
         raise ValueError(
             f"an image of {width}x{height} is too thin: resized to {side} pixels, its shorter side has less than one"
         )
-    return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR))
+    return rows, columns
 
 
 def _upscale_logits(

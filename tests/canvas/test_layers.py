@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -76,6 +77,41 @@ def test_the_image_in_view(photo):
     close = decoded(encode_image(photo, View(300, 451, 240, 320, 8.0, left=100, top=60)))[..., :3]
     part = photo[60:90, 100:140].repeat(8, axis=0).repeat(8, axis=1)
     assert np.abs(close.astype(float) - part).mean() < 4
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 3000), (10, 30_000), (40, 30_000), (3000, 1), (1, 1), (300, 33_000)])
+@pytest.mark.parametrize("closer", [1, 60])
+def test_images_of_every_shape_are_shown(height, width, closer):
+    """OpenCV resizes nothing to a side of 0, and OpenCV 4 warps nothing of more than 32,766 pixels along a side."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, width // 2 :] = (200, 100, 50)
+    mask = image[..., 0] > 0
+    view = View.fit(height, width, 640, 1024)
+    view = view.zoomed(closer, view.canvas_width / 2, view.canvas_height / 2)
+    shape = (view.canvas_height, view.canvas_width)
+    seen = decoded(encode_image(image, view))[..., :3].astype(int)
+    drawn = decoded(encode_masks([(mask, RED)], view, 0.5))
+    assert seen.shape[:2] == drawn.shape[:2] == shape
+    middle = round(view.to_canvas(width // 2 - 0.5, 0)[0]) if width > 1 else 0
+    assert np.abs(seen[:, middle + 6 :] - (200, 100, 50)).max(initial=0) < 8
+    assert seen[:, : max(0, middle - 6)].max(initial=0) < 8
+    assert (drawn[:, middle + 3 :, 3] >= 128).all()
+    assert not drawn[:, : max(0, middle - 3), 3].any()
+    picture = snapshot(image, view, painted=[(mask, RED)], points=[], box=None, opacity=0.5)
+    assert picture.shape == (*shape, 3)
+
+
+def test_a_part_looks_as_it_does_within_the_whole(photo):
+    """A shrunk part is cut out before it is shrunk; what is seen must not move."""
+    large = photo.repeat(6, axis=0).repeat(6, axis=1)
+    for view in (
+        View.fit(1800, 2706, 600, 902).zoomed(1.7, 500, 300),
+        View.fit(1800, 2706, 600, 902).zoomed(2.9, 7, 7),
+    ):
+        seen = decoded(encode_image(large, view))[..., :3].astype(float)
+        rows, columns = view.pixels()
+        smooth = cv2.blur(large, (3, 3))[rows[:, None], columns].astype(float)
+        assert np.abs(seen - smooth).mean() < 5
 
 
 def test_the_snapshot_shows_everything(blob, view):

@@ -1,9 +1,12 @@
 """Figures to play with: what a slider, a switch or the pointer on the picture changes, in title and picture."""
 
+import gc
 import io
 import os
+import weakref
 from pathlib import Path
 
+import ipywidgets
 import lab
 import numpy as np
 import pytest
@@ -35,7 +38,7 @@ def test_controls_are_made_of_what_is_given_and_begin_at_the_defaults():
     assert kinds == {"level": "IntSlider", "side": "ToggleButtons", "dark": "Checkbox"}
     assert player.values == {"level": 3, "side": "left", "dark": False}
     assert player.title == "level 3 on the left"
-    assert player._status.text == player.title
+    assert player.status.text == player.title
     assert np.array_equal(player.image, bar()[0])
 
 
@@ -44,7 +47,7 @@ def test_a_control_that_moves_draws_again():
     player.controls["level"].value = 8
     assert player.title == "level 8 on the left"
     player.controls["side"].value = "right"
-    assert player.title == player._status.text == "level 8 on the right"
+    assert player.title == player.status.text == "level 8 on the right"
     red = shown(player)[30, :, 0].astype(int) - shown(player)[30, :, 1] > 100
     assert red[25:].all()
     assert not red[:15].any()
@@ -67,9 +70,9 @@ def test_a_failure_is_shown_and_the_next_movement_draws_again():
 
     player = play(fragile, level=(0, 4))
     player.controls["level"].value = 2
-    assert player._status.text == "ValueError: two is too much"
+    assert player.status.text == "ValueError: two is too much"
     player.controls["level"].value = 3
-    assert player._status.text == "level 3"
+    assert player.status.text == "level 3"
 
 
 @pytest.mark.parametrize("returned", [GREY, (GREY, 3), None])
@@ -153,6 +156,64 @@ def test_the_static_picture_has_title_and_prompt():
     assert green.any()
     x = np.argwhere(green)[:, 1].mean()
     assert abs(x / plain.shape[1] - 0.505) < 0.02
+
+
+def live():
+    return len(ipywidgets.widgets.widget._instances)
+
+
+def test_a_closed_player_leaves_nothing_behind_but_the_widgets_that_it_was_given():
+    time = FakeTime()
+    mine = ipywidgets.IntSlider(2, max=9)
+    gc.collect()
+    before, drawn = live(), []
+
+    def draw(level, prompt, dark=False):
+        drawn.append(level)
+        return bar(level, dark=dark)
+
+    controls = {"level": mine, "prompt": Prompt(points=[(10, 20)]), "dark": False}
+    player = Player(draw, controls, clock=time, call_later=time.call_later)
+    for kind, x in (("down", 10), ("move", 40)):
+        player._on_event(PointerEvent(kind, *at(player, x, 30)))
+    image = weakref.ref(player.image)
+    player.close()
+    assert live() == before
+    assert mine.comm is not None
+    drawn.clear()
+    mine.value = 7
+    time.advance(10)
+    assert drawn == []  # neither its timer nor a foreign slider reaches it
+    player.set(dark=True)
+    assert player.title == "level 2 on the left"  # by code
+    del player
+    time.timers.clear()
+    gc.collect()
+    assert image() is None
+
+
+def test_a_draw_that_fails_at_first_leaves_no_widgets():
+    before = live()
+    with pytest.raises(ZeroDivisionError):
+        play(lambda level: (GREY, 1 / 0), level=(0, 4))
+    assert live() == before
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (1, 1), (8, 2000)])
+def test_a_thin_picture_can_be_seen_and_clicked(shape):
+    def thin(prompt):
+        return np.full((*shape, 3), (200, 100, 50), np.uint8), f"{prompt.points[0].round().astype(int).tolist()}"
+
+    player = play(thin, prompt=Prompt(points=[(0, 0)]))
+    size = player._view.canvas_height, player._view.canvas_width
+    assert min(size) >= 40
+    page = np.asarray(Image.open(io.BytesIO(player._layers.image.value)))
+    assert page.shape == (*size, 3)
+    assert np.abs(page.astype(int) - (200, 100, 50)).max() < 6
+    for kind in ("down", "up"):
+        player._on_event(PointerEvent(kind, *at(player, shape[1] // 2, shape[0] // 2)))
+    assert player.title == f"[{shape[1] // 2}, {shape[0] // 2}]"
+    assert player._static().shape[0] > 40
 
 
 IN_A_CELL = """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sam_nb.canvas.view import View
+from sam_nb.canvas.view import MIN_SIDE, View
 
 
 @pytest.mark.parametrize(("height", "width"), [(648, 1152), (3000, 4000), (4000, 900), (60, 90), (1, 500)])
@@ -12,6 +12,7 @@ def test_a_whole_image_fits(height, width):
     assert view.canvas_width <= 1024
     assert view.canvas_height <= 720
     assert view.scale <= 4
+    assert min(view.canvas_width, view.canvas_height) >= MIN_SIDE
     assert view.canvas_width / view.canvas_height == pytest.approx(width / height, rel=0.02) or min(height, width) < 5
 
 
@@ -50,6 +51,29 @@ def test_farther_than_the_whole_image_is_the_whole_image():
     near = view.zoomed(3, 200, 100).moved(-50, 20)
     assert near != view
     assert near.zoomed(0.01, 7, 7) == view.whole()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 3000), (10, 30_000), (40, 30_000), (3000, 1), (1, 1), (2, 3)])
+def test_a_thin_image_lies_in_the_middle_of_a_canvas_that_can_be_clicked(height, width):
+    view = View.fit(height, width, 640, 1024)
+    assert MIN_SIDE <= view.canvas_height <= 640
+    assert MIN_SIDE <= view.canvas_width <= 1024
+    middle = (view.canvas_width / 2, view.canvas_height / 2)
+    np.testing.assert_allclose(view.to_canvas((width - 1) / 2, (height - 1) / 2), middle, atol=0.51)
+    rows, columns = view.pixels()
+    ends = (rows[0], rows[-1], columns[0], columns[-1])
+    np.testing.assert_allclose(ends, (0, height - 1, 0, width - 1), atol=1 / view.scale)
+    closer = view.zoomed(16, *middle).moved(1e9, 1e9)
+    assert [line[0] for line in closer.pixels()] == [0, 0]  # moved as far as it goes
+    assert closer.zoomed(1e-9, 1, 1) == view
+
+
+def test_a_pixel_of_the_canvas_shows_the_pixel_of_the_image_that_a_click_on_it_means():
+    for view in (View.fit(300, 451, 640, 1024), View.fit(2000, 3000, 640, 1024).zoomed(5, 300, 200)):
+        rows, columns = view.pixels()
+        for x, y in ((0, 0), (100, 200), (view.canvas_width - 1, view.canvas_height - 1)):
+            column, row = view.clamped(*view.to_image(x + 0.5, y + 0.5))
+            assert (columns[x], rows[y]) == (round(column), round(row))
 
 
 def test_the_affine_map_is_the_same_geometry():

@@ -1,6 +1,12 @@
 """The canvas without a browser: what events and code do to session, layers, buttons and status line."""
 
 import asyncio
+import atexit
+import copy
+import gc
+import itertools
+import pickle
+import weakref
 
 import ipywidgets
 import numpy as np
@@ -9,11 +15,14 @@ from discs import Discs
 from fake_time import FakeTime
 from ipycanvas import Canvas
 from ipycanvas import canvas as ipycanvas_module
+from IPython.core.formatters import DisplayFormatter
+from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 from pycocotools.coco import COCO
+from traitlets.config import Config
 
 from sam_nb import Prompt, PromptCanvas, load_coco, load_ground_truth, load_image, segment
-from sam_nb.canvas import fallback
+from sam_nb.canvas import cell, fallback
 from sam_nb.canvas.layers import hold
 from sam_nb.canvas.view import View
 
@@ -313,13 +322,46 @@ def test_saving(canvas, make, tmp_path, monkeypatch):
     canvas.controls.save.click()
     assert canvas.status.text.startswith("saved in segments: masks")
     assert (tmp_path / "segments" / "masks" / "object_1.png").exists()
-    canvas.controls.save.click()
-    assert "'segments' exists already: choose another folder" in canvas.status.text
     again = make()
     again.session.load_json((tmp_path / "segments" / "prompts.json").read_text(encoding="utf-8"))
     np.testing.assert_array_equal(
         again.session.decoded(again.session.objects[0]).mask, mask_in_coco(tmp_path / "segments")
     )
+
+
+def test_a_second_save_asks_whether_to_replace_the_first(canvas, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    click(canvas, 100, 80)
+    save, replace = canvas.controls.save, canvas.controls.replace
+    assert replace.layout.display == "none"
+    save.click()
+    assert replace.layout.display == "none"
+    before = mask_in_coco(tmp_path / "segments")
+    click(canvas, 200, 80)
+    save.click()
+    assert canvas.status.text == "segments exists already: change the name, or press Replace to overwrite its files"
+    assert replace.layout.display is None
+    np.testing.assert_array_equal(mask_in_coco(tmp_path / "segments"), before)  # nothing is overwritten unasked
+    replace.click()
+    assert canvas.status.text.startswith("saved in segments: masks")
+    assert replace.layout.display == "none"
+    assert mask_in_coco(tmp_path / "segments").sum() > before.sum()
+    save.click()
+    canvas.controls.folder.value = "elsewhere"
+    assert replace.layout.display == "none"
+    save.click()
+    assert (tmp_path / "elsewhere" / "coco.json").exists()
+
+
+def test_a_save_that_fails_offers_nothing(make):
+    def save(*_, **__):
+        raise OSError("No space left on device")
+
+    canvas = make(save=save)
+    click(canvas, 100, 80)
+    canvas.controls.save.click()
+    assert canvas.status.text == "OSError: No space left on device"
+    assert canvas.controls.replace.layout.display == "none"
 
 
 def test_what_is_saved_names_the_image_without_its_folder(make, tmp_path):
@@ -356,10 +398,149 @@ def mask_in_coco(folder):
     return segment.mask
 
 
-def test_clicks_make_no_new_widgets(canvas):
-    def live():
-        return len(ipywidgets.widgets.widget._instances)
+def live():
+    return len(ipywidgets.widgets.widget._instances)
 
+
+def test_a_closed_canvas_leaves_nothing_behind(model):
+    gc.collect()
+    before = live()
+    canvas = PromptCanvas(model, np.full((HEIGHT, WIDTH, 3), 90, np.uint8), preview=False)
+    click(canvas, 100, 80)
+    for x in (10, 300):
+        canvas.new_object()
+        click(canvas, x, 80)
+    canvas.session.delete(1)  # a row that is no longer on the page
+    assert live() > before + 50
+    image = weakref.ref(canvas.image)
+    canvas.close()
+    assert live() == before
+    canvas.close()
+    del canvas
+    gc.collect()
+    assert image() is None
+
+
+def test_a_canvas_that_is_closed_while_the_model_computes_ends_with_it(make, model):
+    async def scene():
+        model.gate.clear()
+        model.entered.clear()
+        canvas = make()
+        click(canvas, 100, 80)
+        await asyncio.to_thread(model.entered.wait, 60)
+        shown = canvas.status.text
+        canvas.close()
+        model.gate.set()
+        await canvas.worker.join()
+        assert canvas.status.text == shown
+        assert not canvas.worker.is_busy
+        for thread in canvas.worker._thread._threads:
+            await asyncio.to_thread(thread.join, 60)
+            assert not thread.is_alive()
+
+    asyncio.run(scene())
+
+
+def test_what_a_closed_canvas_holds_can_still_be_used(make, tmp_path, shown_in_notebook):
+    canvas = make()
+    click(canvas, 100, 80)
+    mask, drawn = canvas.mask, []
+    canvas.close()
+    canvas.painter.layers.masks.observe(drawn.append, "value")
+    canvas.add_point(200, 80)
+    canvas.painter.fit()
+    canvas.controls.undo.click()
+    np.testing.assert_array_equal(canvas.mask, mask)
+    assert canvas.save(tmp_path / "saved").is_dir()
+    assert canvas.snapshot().any()
+    assert not drawn
+    canvas._ipython_display_()
+    ((static, options),) = shown_in_notebook  # the widget is gone; what was clicked is there
+    assert set(static) == {"image/jpeg", "text/plain"}
+    assert options == {}
+
+
+@pytest.fixture
+def shell(monkeypatch, tmp_path):
+    """Return an IPython that the canvas takes for its own, and that runs cells as a front end with cell IDs does."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell(config=config)
+    runs = itertools.count()
+
+    def run(name, code):
+        parent = {"metadata": {"cellId": name} if name else {}, "header": {"msg_id": str(next(runs))}}
+        shell.get_parent = lambda: parent
+        shell.run_cell(code, store_history=True).raise_error()
+
+    shell.run = run
+    monkeypatch.setattr(cell, "get_ipython", lambda: shell)
+    monkeypatch.setattr(fallback, "display", lambda *_, **__: None)
+    yield shell
+    shell.atexit_operations()
+    atexit.unregister(shell.atexit_operations)
+
+
+def test_running_a_cell_again_closes_what_it_made_before(shell, make):
+    shell.user_ns["make"] = make
+    gc.collect()
+    before = live()
+    shell.run("first", "canvas = make(); other = make(); canvas.add_point(100, 80)\ncanvas")
+    one, other = shell.user_ns["canvas"], shell.user_ns["other"]
+    assert shell.user_ns["_oh"][1] is shell.user_ns["_"] is shell.user_ns["_1"] is one
+    both = live() - before
+    shell.run("second", "elsewhere = make()\nelsewhere")
+    shell.run("first", "canvas = make(); other = make()\ncanvas")
+    assert (one.is_closed, other.is_closed, shell.user_ns["elsewhere"].is_closed) == (True, True, False)
+    assert 1 not in shell.user_ns["_oh"]
+    assert "_1" not in shell.user_ns
+    assert shell.user_ns["_"] is shell.user_ns["canvas"]
+    assert shell.user_ns["__"] is shell.user_ns["elsewhere"]
+    assert one.session.points  # what was clicked is not lost as long as somebody names it
+    shell.run("third", "6 * 7")
+    assert shell.user_ns["_"] == shell.displayhook._ == 42  # IPython's own history goes on
+    shell.user_ns["elsewhere"].close()
+    assert live() - before <= both
+    held = [
+        value for names in (shell.user_ns, shell.user_ns_hidden, vars(shell.displayhook)) for value in names.values()
+    ]
+    assert not any(value is one for value in held)
+
+
+def test_where_cells_have_no_names_nothing_is_closed(shell, make):
+    shell.user_ns["make"] = make
+    shell.run(None, "one = make()")
+    shell.run(None, "two = make()")
+    assert not shell.user_ns["one"].is_closed
+
+
+def test_an_output_widget_takes_a_canvas(canvas, monkeypatch):
+    class Shell:
+        display_formatter = DisplayFormatter()
+
+        @classmethod
+        def instance(cls):
+            return cls
+
+    monkeypatch.setattr("ipywidgets.widgets.widget_output.InteractiveShell", Shell)
+    out = ipywidgets.Output()
+    out.append_display_data(ipywidgets.IntSlider())
+    out.append_display_data(canvas)
+    kinds = [set(output["data"]) for output in out.outputs]
+    assert kinds == [{"application/vnd.jupyter.widget-view+json", "text/plain"}] * 2
+    assert out.outputs[1]["data"]["application/vnd.jupyter.widget-view+json"]["model_id"] == canvas.model_id
+
+
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, pickle.dumps])
+def test_a_canvas_is_neither_copied_nor_pickled_and_says_what_is(canvas, copy_of):
+    with pytest.raises(TypeError, match=r"keep session.to_json\(\)"):
+        pickle.dumps(canvas.session)
+    with pytest.raises(TypeError, match=r"keep session.to_json\(\)"):
+        copy_of(canvas)
+
+
+def test_clicks_make_no_new_widgets(canvas):
     def sitting():
         for index in range(20):
             click(canvas, 20 + 20 * index, 80)

@@ -332,6 +332,28 @@ def test_a_thousand_clicks_and_moves_leave_nothing_behind(hand):
     hand.wait_for(535, 405, masked=True, seconds=20)
 
 
+def test_running_the_cell_again_leaves_nothing_of_the_canvas_before(hand):
+    hand.click(100, 80)
+    hand.wait_for(130, 80, masked=True)
+    count = "len(ipywidgets.widgets.widget._instances)"
+    hand.ask("globals().update(before=canvas) or 1")
+    widgets = hand.ask(count)
+    hand.start()
+    assert hand.ask("before.is_closed and canvas is not before and len(before.session.points) == 1")
+    assert hand.ask(count) <= widgets
+    # IPython's history held it, too.
+    assert (
+        hand.ask(
+            "(globals().update(before=None), __import__('gc').collect(), "
+            "sum(isinstance(each, PromptCanvas) for each in __import__('gc').get_objects()))[2]"
+        )
+        == 1
+    )
+    assert hand.page.locator(".jp-OutputArea canvas").count() == 1
+    hand.click(300, 200)
+    hand.wait_for(330, 200, masked=True)
+
+
 def test_a_failing_model_is_reported_and_the_canvas_lives_on(hand):
     hand.ask("setattr(sam, 'fails', True)")
     hand.click(444, 333)  # nowhere that was decoded before

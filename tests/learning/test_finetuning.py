@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from sam_nb import Prompt, finetune, iou, iou_by_prompt, load_sam, save_weights
 from sam_nb.learning import finetuning
-from sam_nb.learning.decoder_step import corrected, train_step
+from sam_nb.learning.decoder_step import corrected, one_cycle, train_step
 from sam_nb.learning.examples import encode_examples, low_res_targets
 from sam_nb.learning.losses import prompt_loss
 from sam_nb.learning.synthetic import synthetic_cells
@@ -169,6 +170,71 @@ def test_an_interruption_keeps_the_best_weights(small, monkeypatch, at):
     made = finetune(small, cells(10), cells(0), steps=50, batch_size=1, rounds=1, validate_every=2)
     assert (made.ended, made.best_step, len(made.losses)) == ("interrupted", 2, 5 if at == "step" else 6)
     assert not moved(best, made.sam.model.state_dict())
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, np.int64(3)])
+def test_any_number_of_steps_is_taken_with_a_learning_rate(steps):
+    """`OneCycleLR` divides by zero at ten steps, and a lone step would have a learning rate of nearly zero."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([weight])
+    schedule = one_cycle(optimizer, 0.1, int(steps))
+    lrs = []
+    for _ in range(steps):
+        lrs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(lrs) > 0.04
+    assert max(lrs) <= 0.1
+    assert len(lrs) == 1 or lrs[-1] < 0.01
+
+
+def test_ten_steps(small):
+    assert len(finetune(small, cells(10), cells(0), steps=10, batch_size=1, rounds=1).losses) == 10
+
+
+def test_a_run_that_diverges_gives_its_best_weights_and_says_why(small):
+    before = copy.deepcopy(small.model.state_dict())
+    made = finetune(small, cells(10), cells(0), steps=30, batch_size=2, rounds=2, lr=1e9, validate_every=30)
+    assert re.fullmatch(r"diverged in step \d+: the loss is (nan|inf); try a lower lr", made.ended)
+    assert (made.best_step, [each["step"] for each in made.validation]) == (0, [0])
+    assert np.isfinite(made.losses).all()
+    assert not moved(before, made.sam.model.state_dict())
+    assert made.ended in repr(made)
+
+
+def test_weights_that_were_better_before_a_run_diverged_are_kept(small, monkeypatch):
+    qualities, best = iter([0.2, 0.6, 0.4]), {}
+
+    def step(sam, *others, **options):
+        loss = train_step(sam, *others, **options)
+        return loss if next(left) else float("inf")
+
+    def measure(sam, examples):
+        quality = next(qualities)
+        if quality == 0.6:
+            best.update(copy.deepcopy(sam.model.state_dict()))
+        return {"point": np.array([quality]), "box": np.array([quality])}
+
+    left = iter([1, 1, 1, 1, 0])
+    monkeypatch.setattr(finetuning, "train_step", step)
+    monkeypatch.setattr(finetuning, "measure_ious", measure)
+    made = finetune(small, cells(10), cells(0), steps=50, batch_size=1, rounds=1, validate_every=2)
+    assert (made.ended, made.best_step) == ("diverged in step 5: the loss is inf; try a lower lr", 2)
+    assert len(made.losses) == 4
+    assert not moved(best, made.sam.model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["steps", "batch_size", "rounds", "validate_every", "patience", "seed"])
+@pytest.mark.parametrize("value", [-1, 2.5, "2", None, True])
+def test_odd_numbers_are_refused_at_the_door(name, value):
+    with pytest.raises(ValueError, match=f"{name}: expected an integer, [01] or more, got"):
+        finetune(None, None, None, **{name: value})
+
+
+@pytest.mark.parametrize("value", [0, -1e-3, np.nan, np.inf, "1e-3", None])
+def test_an_odd_learning_rate_is_refused_at_the_door(value):
+    with pytest.raises(ValueError, match="lr: expected a finite number, above 0, got"):
+        finetune(None, None, None, lr=value)
 
 
 def test_an_interruption_before_anything_is_known_is_an_interruption(small, monkeypatch):

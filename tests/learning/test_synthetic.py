@@ -81,3 +81,9 @@ def test_mistakes_are_refused():
         synthetic_cells(0, ())
     with pytest.raises(ValueError, match="no look 'oil': expected one of halo, stain"):
         synthetic_cells(0, look="oil")
+
+
+@pytest.mark.parametrize(("options", "name"), [({"seed": -1}, "seed"), ({"seed": 0, "count": -1}, "count")])
+def test_numbers_are_integers_of_zero_or_more(options, name):
+    with pytest.raises(ValueError, match=f"{name}: expected an integer, 0 or more, got -1"):
+        synthetic_cells(**options)

@@ -106,3 +106,24 @@ def test_skip_connections_carry_what_the_bottom_lost():
 def test_mistakes_are_refused(pairs, words):
     with pytest.raises(ValueError, match=words):
         train_unet(pairs, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"steps": 0}, "steps: expected an integer, 1 or more, got 0"),
+        ({"batch_size": 1.5}, "batch_size: expected an integer"),
+        ({"width": 0}, "width: expected an integer"),
+        ({"seed": -1}, "seed: expected an integer, 0 or more"),
+        ({"lr": float("nan")}, "lr: expected a finite number, above 0"),
+        ({"lr": 1e30, "steps": 4}, r"the training diverged: the loss is (nan|inf); try a lower lr than 1e\+30"),
+    ],
+)
+def test_odd_arguments_are_refused_by_name(options, words):
+    with pytest.raises(ValueError, match=words):
+        train_unet(PAIRS[:1], 2, **{"width": 2} | options)
+
+
+def test_ten_steps_are_as_good_a_number_as_any():
+    for steps in (1, 10):
+        train_unet(PAIRS[:1], 2, steps=steps, batch_size=1, width=2)

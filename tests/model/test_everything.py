@@ -1,5 +1,7 @@
 """Everything-mode against `SamAutomaticMaskGenerator` on the same model."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -80,11 +82,60 @@ def test_nothing_found(lite, photo):
         ({"point_grids": [[(0.5, 0.5)]]}, "give points_per_side or point_grids"),
         ({"points_per_side": None}, "give points_per_side or point_grids"),
         ({"points_per_side": None, "point_grids": [[(0.5, 0.5)]], "crop_n_layers": 1}, "got 1"),
+        ({"points_per_side": None, "point_grids": [[(0.5, 0.5)]] * 2}, "one for each layer of crops, 1, got 2"),
+        ({"points_per_side": None, "point_grids": np.array([[0.5, 0.5]])}, r"Nx2, got the shape \(2,\); .* \[grid\]"),
+        ({"points_per_side": None, "point_grids": [np.zeros((0, 2))]}, r"point_grids\[0\]: expected Nx2"),
+        ({"points_per_side": None, "point_grids": [[(100, 90)]]}, "0 to 1, got values from 90 to 100"),
+        ({"points_per_side": None, "point_grids": [[(np.nan, 0.5)]]}, "point_grids"),
+        ({"points_per_side": None, "point_grids": ["here"]}, r"point_grids\[0\]: expected numbers"),
+        ({"points_per_side": None, "point_grids": 5}, "point_grids: expected a list"),
+        ({"points_per_side": 0}, "points_per_side: expected an integer, 1 or more, got 0"),
+        ({"points_per_side": 2.5}, "points_per_side: expected an integer"),
+        ({"points_per_batch": 0}, "points_per_batch: expected an integer, 1 or more"),
+        ({"crop_n_layers": -1}, "crop_n_layers: expected an integer, 0 or more"),
+        ({"crop_n_layers": 9}, "crop_n_layers: an image of 451x300 is too small for 9 layers"),
+        ({"crop_n_layers": 10**9, "crop_n_points_downscale_factor": 2}, "451x300 is too small"),
+        ({"points_per_side": 4, "crop_n_layers": 1, "crop_n_points_downscale_factor": 9}, "layer 1 has no click"),
+        ({"crop_n_points_downscale_factor": 0}, "crop_n_points_downscale_factor: expected an integer, 1 or more"),
+        ({"crop_overlap_ratio": 1}, "crop_overlap_ratio: expected a share"),
+        ({"crop_overlap_ratio": np.nan}, "crop_overlap_ratio: expected a finite number"),
+        ({"crop_nms_thresh": None}, "crop_nms_thresh: expected a finite number"),
+        ({"pred_iou_thresh": np.nan}, "pred_iou_thresh: expected a finite number"),
+        ({"stability_score_thresh": "0.9"}, "stability_score_thresh: expected a finite number"),
+        ({"box_nms_thresh": np.inf}, "box_nms_thresh: expected a finite number"),
+        ({"stability_score_offset": np.nan}, "stability_score_offset: expected a finite number"),
+        ({"min_mask_region_area": -5}, "min_mask_region_area: expected an integer, 0 or more"),
     ],
 )
-def test_mistakes(lite, photo, settings, words):
+def test_mistakes(lite, photo, settings, words, monkeypatch):
+    monkeypatch.setattr(type(lite), "encode", None)  # before any work
     with pytest.raises(ValueError, match=words):
         segment_everything(lite, photo, **settings)
+
+
+@pytest.mark.parametrize(
+    ("size", "layers", "words"),
+    [((1, 500), 1, "an image of 500x1 is too small for 1 layers of crops"), ((2, 4000), 1, "4000x2 is too thin")],
+)
+def test_crops_of_a_thin_image_are_refused_before_any_work(lite, size, layers, words, monkeypatch):
+    monkeypatch.setattr(type(lite), "encode", None)
+    with pytest.raises(ValueError, match=words):
+        segment_everything(lite, np.zeros((*size, 3), np.uint8), points_per_side=2, crop_n_layers=layers)
+
+
+@pytest.mark.parametrize("name", ["pred_iou_thresh", "stability_score_thresh", "box_nms_thresh"])
+def test_thresholds_of_select_are_numbers(name):
+    with pytest.raises(ValueError, match=f"{name}: expected a finite number, got nan"):
+        select([], **{name: np.nan})
+
+
+def test_a_small_image_is_searched_without_a_warning(lite):
+    """Its first clicks lie between 0 and 1, as shares of its sides would."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        grid = [(0.01, 0.01), (0.03, 0.01), (0.9, 0.9)]
+        image = np.full((30, 40, 3), 80, np.uint8)
+        segment_everything(lite, image, points_per_side=None, point_grids=[grid], pred_iou_thresh=2)
 
 
 def test_stricter_thresholds_need_no_decoding(lite):
