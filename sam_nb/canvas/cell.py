@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 
@@ -57,8 +58,8 @@ class CellWidget(ipywidgets.VBox):
 
     def close(self) -> None:
         """Remove all of it from the page, end its thread and its timers, and let go of what they hold."""
-        if self.is_closed or "_at_close" not in self.__dict__:
-            return
+        if self.is_closed or "_at_close" not in self.__dict__ or sys.is_finalizing():
+            return  # Python, on its way out, deletes everything anyway
         self.is_closed = True
         self._at_close.close()
         close_all([self.status, *self._parts(), *_referred(self)], [self, *self._foreign()])

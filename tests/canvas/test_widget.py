@@ -5,8 +5,12 @@ import atexit
 import copy
 import gc
 import itertools
+import os
 import pickle
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -439,6 +443,16 @@ def test_a_canvas_that_is_closed_while_the_model_computes_ends_with_it(make, mod
             assert not thread.is_alive()
 
     asyncio.run(scene())
+
+
+def test_python_ends_without_a_word_about_open_canvases():
+    code = "import numpy as np; from discs import Discs; from sam_nb import PromptCanvas, play\n"
+    code += "image = np.zeros((30, 50, 3), np.uint8); canvas = PromptCanvas(Discs(30, 50), image, preview=False)\n"
+    code += "canvas.add_point(5, 5); player = play(lambda level: (image, 'x'), level=(0, 4))"
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_what_a_closed_canvas_holds_can_still_be_used(make, tmp_path, shown_in_notebook):
