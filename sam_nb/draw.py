@@ -16,6 +16,10 @@ from sam_nb.prompts import Prompt
 WHITE: Color = (255, 255, 255)
 
 
+Place = tuple[int, int]
+"""(x, y) in pixels of an image."""
+
+
 def overlay(
     image: ImageLike,
     masks: Sequence[npt.NDArray[np.bool_]] | npt.NDArray[np.bool_],
@@ -77,18 +81,46 @@ def overlay(
 def _draw_prompt(image: npt.NDArray[np.uint8], prompt: Prompt, zoom: int) -> None:
     """Mark points and box in an image, HxWx3, that is upscaled `zoom` times, in sizes that suit the image's."""
     unit = max(image.shape) / 640  # the canvas' sizes are those for an image this long
-    radius, edge = max(3, round(8 * unit)), max(1, round(2 * unit))
-    if prompt.box is not None:
-        x0, y0, x1, y1 = (np.rint(prompt.box * zoom).astype(int) + zoom // 2).tolist()
-        for color, width in ((WHITE, 2 * edge), (BOX, edge)):
-            cv2.rectangle(image, (x0, y0), (x1, y1), color, width)
+    points: list[tuple[Place, int]] = []
+    box = None
     if prompt.points is not None and prompt.labels is not None:
         places = (np.rint(prompt.points * zoom).astype(int) + zoom // 2).tolist()
-        for place, label in zip(places, prompt.labels.tolist(), strict=True):
-            cv2.circle(image, place, radius + edge, WHITE, -1, cv2.LINE_AA)
-            cv2.circle(image, place, radius, POSITIVE if label else NEGATIVE, -1, cv2.LINE_AA)
-            kind = cv2.MARKER_CROSS if label else cv2.MARKER_TILTED_CROSS
-            cv2.drawMarker(image, place, WHITE, kind, radius + 1, edge, cv2.LINE_AA)
+        points = [((x, y), label) for (x, y), label in zip(places, prompt.labels.tolist(), strict=True)]
+    if prompt.box is not None:
+        x0, y0, x1, y1 = (np.rint(prompt.box * zoom).astype(int) + zoom // 2).tolist()
+        box = (x0, y0), (x1, y1)
+    draw_marks(image, points, box, radius=max(3, round(8 * unit)), edge=max(1, round(2 * unit)))
+
+
+def draw_marks(
+    image: npt.NDArray[np.uint8],
+    points: Sequence[tuple[Place, int]],
+    box: tuple[Place, Place] | None,
+    *,
+    radius: int = 8,
+    edge: int = 2,
+) -> None:
+    """Draw the marks of points and a box into an image, HxWx3 RGB, with white edges around them.
+
+    Parameters
+    ----------
+    image : HxWx3 numpy.ndarray of uint8, RGB
+        Is changed.
+    points : sequence of ((int, int), int)
+        (x, y) in pixels of the image, and the label: 1 on the object, 0 off it.
+    box : ((int, int), (int, int)), or None
+        Its top left and bottom right corners.
+    radius, edge : int
+        Of a point's mark, and the width of its edge and of the box's line, pixels.
+    """
+    if box is not None:
+        for color, width in ((WHITE, 2 * edge), (BOX, edge)):
+            cv2.rectangle(image, *box, color, width)
+    for place, label in points:
+        cv2.circle(image, place, radius + edge, WHITE, -1, cv2.LINE_AA)
+        cv2.circle(image, place, radius, POSITIVE if label else NEGATIVE, -1, cv2.LINE_AA)
+        kind = cv2.MARKER_CROSS if label else cv2.MARKER_TILTED_CROSS
+        cv2.drawMarker(image, place, WHITE, kind, radius + 1, edge, cv2.LINE_AA)
 
 
 def check_size(mask: npt.NDArray[np.bool_], image: npt.NDArray[np.uint8]) -> None:

@@ -5,7 +5,6 @@ A notebook's prose and its checks must hold for every model that `load_sam` may 
 two CPU cores. Nothing is written; the exit status is 1 if a cell fails, or prints something else, that should not.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -13,12 +12,11 @@ from pathlib import Path
 
 import nbformat
 import torch
-from nbclient import NotebookClient
+from execute_notebooks import RAISES, chosen_notebooks, client_for
 from segment_anything import sam_model_registry
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TIMEOUT = 3600  # seconds a cell may take
-GOOD_MODEL, RAISES = "good-model", "raises-exception"
+GOOD_MODEL = "good-model"  # the tag of what holds for a good model only
 
 STARTUP = """
 import dataclasses, pathlib
@@ -50,13 +48,7 @@ def broken_cells(path: Path) -> list[str]:
     """Run one notebook and return what came out otherwise in cells that need no good model."""
     notebook = nbformat.read(path, as_version=4)
     saved = [text_of(cell.get("outputs", [])) for cell in notebook.cells]
-    NotebookClient(
-        notebook,
-        timeout=TIMEOUT,
-        kernel_name="python3",
-        allow_errors=True,
-        resources={"metadata": {"path": str(path.parent)}},
-    ).execute()
+    client_for(notebook, path, timeout=TIMEOUT, allow_errors=True).execute()
     broken = []
     for number, (cell, before) in enumerate(zip(notebook.cells, saved, strict=True)):
         tags = cell.metadata.get("tags", [])
@@ -72,9 +64,7 @@ def broken_cells(path: Path) -> list[str]:
 
 def main() -> None:
     """Run what the command line names, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="files (default: all in notebooks/)")
-    paths = parser.parse_args().notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
+    paths = chosen_notebooks(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
         total = 0

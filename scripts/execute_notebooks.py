@@ -31,17 +31,23 @@ c.InlineBackend.print_figure_kwargs = {"bbox_inches": "tight", "dpi": 100, "pil_
 """
 
 
+def client_for(notebook: nbformat.NotebookNode, path: Path, **options: object) -> NotebookClient:
+    """Return what executes a notebook in a fresh kernel, in the folder of its file."""
+    where = {"metadata": {"path": str(path.parent)}}
+    return NotebookClient(notebook, kernel_name="python3", record_timing=False, resources=where, **options)
+
+
+def chosen_notebooks(module_doc: str) -> list[Path]:
+    """Return the notebooks that the command line names, or all."""
+    parser = argparse.ArgumentParser(description=module_doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="files (default: all in notebooks/)")
+    return parser.parse_args().notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
 def execute(path: Path) -> str:
     """Execute one notebook and return its new text; a RuntimeError says what is wrong with its outputs."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=TIMEOUT,
-        kernel_name="python3",
-        record_timing=False,
-        resources={"metadata": {"path": str(path.parent)}},
-    )
-    client.execute()
+    client_for(notebook, path, timeout=TIMEOUT).execute()
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -72,9 +78,7 @@ def execute(path: Path) -> str:
 
 def main() -> None:
     """Execute what the command line names, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="files (default: all in notebooks/)")
-    paths = parser.parse_args().notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
+    paths = chosen_notebooks(__doc__)
     with tempfile.TemporaryDirectory() as ipython:
         profile = Path(ipython) / "profile_default"
         profile.mkdir()

@@ -20,7 +20,7 @@ from ipycanvas import MultiCanvas, hold_canvas
 from PIL import Image
 
 from sam_nb.canvas.view import View
-from sam_nb.draw import outline_width
+from sam_nb.draw import draw_marks, outline_width
 from sam_nb.palette import BOX, NEGATIVE, POSITIVE
 from sam_nb.session import Box, Point
 
@@ -205,16 +205,10 @@ def snapshot(
     alpha = np.array(alphas)[np.array(masks)][..., None] / 255
     colors = np.array(masks.convert("RGB"))
     drawn = np.rint(_visible(image, view) * (1 - alpha) + colors * alpha).astype(np.uint8)
+    corners = None
     if box is not None:
-        start, end = (_rounded(view.to_canvas(*corner)) for corner in ((box.x0, box.y0), (box.x1, box.y1)))
-        cv2.rectangle(drawn, start, end, (255, 255, 255), 4)
-        cv2.rectangle(drawn, start, end, BOX, 2)
-    for point in points:
-        place = _rounded(view.to_canvas(point.x, point.y))
-        cv2.circle(drawn, place, 10, (255, 255, 255), -1, cv2.LINE_AA)
-        cv2.circle(drawn, place, 8, POSITIVE if point.label else NEGATIVE, -1, cv2.LINE_AA)
-        kind = cv2.MARKER_CROSS if point.label else cv2.MARKER_TILTED_CROSS
-        cv2.drawMarker(drawn, place, (255, 255, 255), kind, 9, 2, cv2.LINE_AA)
+        corners = _rounded(view.to_canvas(box.x0, box.y0)), _rounded(view.to_canvas(box.x1, box.y1))
+    draw_marks(drawn, [(_rounded(view.to_canvas(point.x, point.y)), point.label) for point in points], corners)
     return drawn
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_nb.canvas.cell import CellWidget, close_all
+from sam_nb.canvas.gestures import MIN_BOX
 from sam_nb.canvas.layers import Layers, encode_image, hold, snapshot
 from sam_nb.canvas.pointer import PointerEvent, PointerRelay
 from sam_nb.canvas.view import View
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 MAX_WIDTH, MAX_HEIGHT = 800, 520  # of the image on the page, pixels
 FALLBACK_WIDTH = 640  # of the static image: it is saved with the notebook
 MAX_BUTTONS = 5  # a list of more choices becomes a menu
-MIN_BOX = 4  # canvas pixels; a shorter drag draws no box
 
 Draw = Callable[..., "tuple[ImageLike, str]"]
 """Takes the values of the controls by name; returns an image and its title."""
