@@ -16,7 +16,7 @@ import cv2
 import ipywidgets
 import numpy as np
 import numpy.typing as npt
-from ipycanvas import MultiCanvas, hold_canvas
+from ipycanvas import Canvas, MultiCanvas, hold_canvas
 from PIL import Image
 
 from sam_nb.canvas.view import View
@@ -50,6 +50,8 @@ def hold() -> Iterator[None]:
     there is so far.
     """
     with _DRAWING:
+        # Each message names its canvas anew: a page may have missed the one before.
+        Canvas._canvas_manager.default_value._current_canvas = None
         failure = None
         with hold_canvas():
             try:

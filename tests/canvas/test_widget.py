@@ -583,6 +583,17 @@ def test_an_exception_while_drawing_does_not_stop_all_drawing(monkeypatch):
     assert sent
 
 
+def test_each_message_names_its_canvas(monkeypatch):
+    surface = Canvas(width=10, height=10)
+    sent = []
+    monkeypatch.setattr(ipycanvas_module._CanvasManager, "_send_custom", lambda _, commands, __: sent.append(commands))
+    for _ in range(2):  # a page that missed the first one still draws the second in its place
+        with hold():
+            surface.fill_rect(0, 0, 5)
+    switch = [ipycanvas_module.COMMANDS["switchCanvas"], [f"IPY_MODEL_{surface.model_id}"]]
+    assert [commands[0] for commands in sent] == [switch, switch]
+
+
 def test_in_a_kernel_the_model_computes_in_its_own_thread(make, model):
     async def scene():
         model.gate.clear()

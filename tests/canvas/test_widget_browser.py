@@ -141,7 +141,8 @@ def sitting(page, server):
     hand = Hand(page)
     hand.start()
     yield hand
-    assert not problems
+    # So anywidget calls one that was closed before the page came to it.
+    assert not [problem for problem in problems if "Failed to initialize model" not in problem]
 
 
 def photograph(hand, name):
@@ -352,6 +353,13 @@ def test_running_the_cell_again_leaves_nothing_of_the_canvas_before(hand):
     assert hand.page.locator(".jp-OutputArea canvas").count() == 1
     hand.click(300, 200)
     hand.wait_for(330, 200, masked=True)
+
+
+def test_a_canvas_closed_while_it_is_drawn_stops_no_other(hand):
+    made = "[PromptCanvas(sam, image, preview=False) for _ in range(5)]"
+    hand.ask(f"[(each.painter.redraw(), each.close()) for each in {made}] and 1")
+    hand.click(500, 300)
+    hand.wait_for(530, 300, masked=True)
 
 
 def test_a_failing_model_is_reported_and_the_canvas_lives_on(hand):

@@ -156,10 +156,31 @@ function showLoss(target, canvas) {
   stage.append(note);
 }
 
+// ipycanvas draws for all canvases of a page in one queue, which a command that fails stops for good: a canvas that is
+// closed while its last drawing waits there would take all others along.
+function keepDrawing(manager) {
+  if (!manager?.onCommand || manager.samNb) return;
+  manager.samNb = "keeps drawing";
+  const { onCommand, switchCanvas } = manager;
+  manager.onCommand = (...command) =>
+    onCommand.call(manager, ...command).catch((error) => console.debug("sam_nb: not drawn,", error));
+  manager.switchCanvas = async (name) => {
+    // JupyterLab would wait two seconds for it. One that is yet to come is drawn when it is there.
+    if (!manager.widget_manager.has_model(modelId(name))) throw new Error(`${name} is closed`);
+    await switchCanvas.call(manager, name);
+  };
+  manager.currentProcessing = Promise.resolve(manager.currentProcessing).catch(() => {});
+}
+
+function modelId(name) {
+  return name.slice("IPY_MODEL_".length);
+}
+
 export default {
   async initialize({ model }) {
-    const id = model.get("target").slice("IPY_MODEL_".length);
-    const target = await model.widget_manager.get_model(id);
+    const target = await model.widget_manager.get_model(modelId(model.get("target"))).catch(() => null);
+    if (!target) return; // closed before the page came to it
+    keepDrawing(target.get("_canvases")?.[0]?.get("_canvas_manager"));
     const cleanups = [];
     const canvases = async () =>
       (await Promise.all(Object.values(target.views ?? {}))).map((view) => view.el).filter((el) => el?.getContext);
