@@ -18,7 +18,7 @@ import importlib
 __version__ = "0.1.0"
 
 _HOME = {
-    "CHECKPOINTS": "model.checkpoints",
+    "CHECKPOINTS": "weights.checkpoints",
     "Embedding": "model.embeddings",
     "Masks": "masks",
     "PALETTE": "palette",
@@ -32,7 +32,7 @@ _HOME = {
     "bounding_box": "masks",
     "click_curve": "clicks",
     "click_on": "clicks",
-    "download": "model.checkpoints",
+    "download": "weights.checkpoints",
     "finetune": "learning.finetuning",
     "fit_to_side": "model.sam",
     "fuse_dense_prompt": "model.internals",

@@ -40,8 +40,6 @@ from sam_nb.masks import Masks as Masks
 from sam_nb.masks import Segment as Segment
 from sam_nb.masks import bounding_box as bounding_box
 from sam_nb.masks import iou as iou
-from sam_nb.model.checkpoints import CHECKPOINTS as CHECKPOINTS
-from sam_nb.model.checkpoints import download as download
 from sam_nb.model.embeddings import Embedding as Embedding
 from sam_nb.model.everything import segment_everything as segment_everything
 from sam_nb.model.everything import select as select
@@ -56,6 +54,8 @@ from sam_nb.model.sam import fit_to_side as fit_to_side
 from sam_nb.palette import PALETTE as PALETTE
 from sam_nb.prompts import Prompt as Prompt
 from sam_nb.session import Session as Session
+from sam_nb.weights.checkpoints import CHECKPOINTS as CHECKPOINTS
+from sam_nb.weights.checkpoints import download as download
 
 __version__: str
 __all__: list[str]

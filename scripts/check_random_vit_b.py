@@ -20,7 +20,7 @@ GOOD_MODEL = "good-model"  # the tag of what holds for a good model only
 
 STARTUP = """
 import dataclasses, pathlib
-from sam_nb.model import checkpoints
+from sam_nb.weights import checkpoints
 _path = checkpoints.CHECKPOINTS["vit_b"].path
 checkpoints.CHECKPOINTS["vit_b"] = dataclasses.replace(
     checkpoints.CHECKPOINTS["vit_b"], size=_path.stat().st_size, sha256=checkpoints.sha256(_path)

@@ -11,18 +11,26 @@ import pytest
 import sam_nb
 
 PACKAGE = Path(sam_nb.__file__).parent
-WINGS = ("model", "canvas", "files", "learning")
+WINGS = ("weights", "model", "canvas", "files", "learning")
 MAX_MODULES, MAX_METHODS, MAX_LINES = 12, 25, 45
 
 # What a wing may import beside itself; everything may import the root, and the root nothing else.
-BELOW = {"": set(), "model": set(), "canvas": {"model"}, "files": {"model"}, "learning": {"model"}}
+BELOW = {
+    "": set(),
+    "weights": set(),
+    "model": {"weights"},
+    "canvas": {"model"},
+    "files": {"model"},
+    "learning": {"model"},
+}
 
 # Libraries that take long to import, or that only one place should know, and the modules that import them.
 DOORS = {
     "torch": {
         *(f"learning.{name}" for name in ("decoder_step", "examples", "finetuning", "losses", "unet")),
         *(f"model.{name}" for name in ("efficientnet", "embeddings", "everything", "fast_decoder", "fast_encoder")),
-        *(f"model.{name}" for name in ("internals", "lite", "loading", "sam", "weights_file")),
+        *(f"model.{name}" for name in ("internals", "lite", "loading", "sam")),
+        "weights.weights_file",
     },
     "torchvision": {"model.everything"},
     "segment_anything": {"model.sam", "model.upstream"},
@@ -34,8 +42,8 @@ DOORS = {
     },
     "scipy": {"files.polygons"},
     "matplotlib": {"figures"},
-    "pooch": {"model.checkpoints"},
-    "requests": {"images", "model.checkpoints"},
+    "pooch": {"weights.checkpoints"},
+    "requests": {"images", "weights.checkpoints"},
     "anywidget": {"canvas.pointer"},
     "pycocotools": {"files.coco"},
     "IPython": {"canvas.cell", "canvas.fallback"},

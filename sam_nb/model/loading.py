@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from sam_nb.model.checkpoints import CHECKPOINTS, download, sha256
 from sam_nb.model.efficientnet import COARSE
 from sam_nb.model.fast_decoder import DecoderAttention, DecoderBlock, FastDecoder, FastLiteDecoder
 from sam_nb.model.fast_encoder import EncoderAttention, EncoderBlock
@@ -17,7 +16,8 @@ from sam_nb.model.lite import WEIGHTS, LiteDecoder, build_lite
 from sam_nb.model.sam import Sam
 from sam_nb.model.upstream import MaskDecoder, image_encoder, sam_model_registry, transformer
 from sam_nb.model.upstream import Sam as SamModel
-from sam_nb.model.weights_file import architecture_of, read_weights
+from sam_nb.weights.checkpoints import CHECKPOINTS, download, sha256
+from sam_nb.weights.weights_file import architecture_of, read_weights
 
 ARCHITECTURES: dict[str, Callable[[], SamModel]] = {
     "lite": build_lite,
@@ -65,7 +65,7 @@ def load_sam(
     FileNotFoundError
         `checkpoint` does not exist.
     RuntimeError
-        The weights could not be downloaded (see `sam_nb.model.checkpoints.download`).
+        The weights could not be downloaded (see `sam_nb.weights.checkpoints.download`).
     """
     if name is None and checkpoint is None:
         name = _default_name()

@@ -7,11 +7,11 @@ import torch
 
 from sam_nb.masks import iou
 from sam_nb.model import loading
-from sam_nb.model.checkpoints import CHECKPOINTS
 from sam_nb.model.embeddings import EmbeddingCache
 from sam_nb.model.loading import available_models, load_sam
 from sam_nb.model.sam import CHUNKS, Sam, Thresholds, fit_to_side
 from sam_nb.prompts import Prompt
+from sam_nb.weights.checkpoints import CHECKPOINTS
 
 
 def test_lite_is_what_loads_on_a_first_day(capsys):

@@ -12,9 +12,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from sam_nb.model import weights_file
 from sam_nb.model.loading import load_sam
-from sam_nb.model.weights_file import read_weights
+from sam_nb.weights import weights_file
+from sam_nb.weights.weights_file import read_weights
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(3, dtype=torch.float16)}
 

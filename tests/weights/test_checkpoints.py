@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from sam_nb.model import loading
-from sam_nb.model.checkpoints import CHECKPOINTS, download, sha256
 from sam_nb.storage import cache_dir
+from sam_nb.weights.checkpoints import CHECKPOINTS, download, sha256
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +303,7 @@ class Small(http.server.BaseHTTPRequestHandler):
 
 DOWNLOADS = """
 import dataclasses, sys
-from sam_nb.model.checkpoints import CHECKPOINTS, download
+from sam_nb.weights.checkpoints import CHECKPOINTS, download
 CHECKPOINTS["vit_b"] = dataclasses.replace(CHECKPOINTS["vit_b"], url=sys.argv[1], size=1000, sha256=sys.argv[2])
 print(download("vit_b"))
 """
@@ -331,7 +331,7 @@ def test_a_download_is_on_the_disk_before_it_gets_its_name(small, monkeypatch):
     def spy(path):
         flushed.append((path.name, checkpoint.path.exists()))
 
-    monkeypatch.setattr("sam_nb.model.checkpoints.flush", spy)
+    monkeypatch.setattr("sam_nb.weights.checkpoints.flush", spy)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Small) as server:
         server.requests = []
         threading.Thread(target=server.serve_forever, daemon=True).start()
