@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "CHECKPOINTS": "weights.checkpoints",
+    "Dataset": "datasets.dataset",
     "Embedding": "model.embeddings",
     "Masks": "masks",
     "PALETTE": "palette",
@@ -32,7 +33,9 @@ _HOME = {
     "bounding_box": "masks",
     "click_curve": "clicks",
     "click_on": "clicks",
+    "compare_scores": "datasets.evaluation",
     "download": "weights.checkpoints",
+    "evaluate": "datasets.evaluation",
     "finetune": "learning.finetuning",
     "fit_to_side": "model.sam",
     "fuse_dense_prompt": "model.internals",
@@ -40,6 +43,7 @@ _HOME = {
     "iou": "masks",
     "iou_by_prompt": "learning.finetuning",
     "load_coco": "files.coco",
+    "load_dataset": "datasets.layouts",
     "load_ground_truth": "ground_truth",
     "load_image": "images",
     "load_label_map": "files.png",
@@ -70,6 +74,7 @@ _HOME = {
     "show_mask": "figures",
     "show_points": "figures",
     "show_row": "figures",
+    "show_worst": "datasets.evaluation",
     "synthetic_cells": "learning.synthetic",
     "token_attention": "model.internals",
     "train_unet": "learning.unet",

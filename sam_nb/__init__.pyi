@@ -7,6 +7,11 @@ from sam_nb.clicks import click_curve as click_curve
 from sam_nb.clicks import click_on as click_on
 from sam_nb.clicks import innermost as innermost
 from sam_nb.clicks import next_click as next_click
+from sam_nb.datasets.dataset import Dataset as Dataset
+from sam_nb.datasets.evaluation import compare_scores as compare_scores
+from sam_nb.datasets.evaluation import evaluate as evaluate
+from sam_nb.datasets.evaluation import show_worst as show_worst
+from sam_nb.datasets.layouts import load_dataset as load_dataset
 from sam_nb.draw import overlay as overlay
 from sam_nb.figures import score as score
 from sam_nb.figures import show as show

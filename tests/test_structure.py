@@ -11,7 +11,7 @@ import pytest
 import sam_nb
 
 PACKAGE = Path(sam_nb.__file__).parent
-WINGS = ("weights", "model", "canvas", "files", "learning")
+WINGS = ("weights", "model", "canvas", "files", "learning", "datasets")
 MAX_MODULES, MAX_METHODS, MAX_LINES = 12, 25, 45
 
 # What a wing may import beside itself; everything may import the root, and the root nothing else.
@@ -22,6 +22,7 @@ BELOW = {
     "canvas": {"model"},
     "files": {"model"},
     "learning": {"model"},
+    "datasets": {"files"},
 }
 
 # Libraries that take long to import, or that only one place should know, and the modules that import them.
@@ -34,7 +35,7 @@ DOORS = {
     },
     "torchvision": {"model.everything"},
     "segment_anything": {"model.sam", "model.upstream"},
-    "PIL": {"canvas.layers", "files.png", "images", "model.sam"},
+    "PIL": {"canvas.layers", "datasets.layouts", "files.png", "images", "model.sam"},
     "skimage": {"images"},
     "cv2": {
         *("canvas.layers", "clicks", "draw", "images", "rasterize"),
@@ -46,6 +47,7 @@ DOORS = {
     "requests": {"images", "weights.checkpoints"},
     "anywidget": {"canvas.pointer"},
     "pycocotools": {"files.coco"},
+    "yaml": {"datasets.layouts"},
     "IPython": {"canvas.cell", "canvas.fallback"},
     "ipycanvas": {"canvas.layers"},
     "ipywidgets": {f"canvas.{name}" for name in ("cell", "controls", "layers", "play", "pointer", "status", "widget")},

@@ -14,7 +14,8 @@ IoU) are additions; readers ignore them.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,25 +131,79 @@ def encode_coco(
 
 def decode_coco(content: bytes) -> list[Segment]:
     """Return the segments that the bytes of a COCO JSON file hold; see `load_coco`."""
-    record = records.decode_json(content, "COCO JSON", ("images", "annotations", "categories"))
-    images = records.objects_in(record, "images")
+    images = decode_coco_images(content)
     if len(images) != 1:
         raise ValueError(
-            f"expected COCO JSON of one image, got one of {len(images)} images: write a file for each, with its "
-            "annotations"
+            f"expected COCO JSON of one image, got one of {len(images)} images: load_dataset reads them all"
         )
     (image,) = images
-    with records.naming("images"):
-        size = records.checked_size((image.get("height"), image.get("width")))
+    if isinstance(image, ValueError):
+        raise image
+    return records.all_of(image.objects())
+
+
+@dataclass(frozen=True, eq=False)
+class CocoImage:
+    """An image of a COCO JSON file.
+
+    Attributes
+    ----------
+    file_name : str
+        Often with folders.
+    size : (int, int)
+        Height and width, pixels.
+    annotations : tuple of dict
+        Its own, as the file has them.
+    categories : dict
+        Names by ids.
+    """
+
+    file_name: str
+    size: tuple[int, int]
+    annotations: tuple[Mapping[str, Any], ...]
+    categories: Mapping[object, str]
+
+    def objects(self) -> Iterator[Segment | ValueError]:
+        """Yield each annotation's segment, or why there is none."""
+        for number, annotation in enumerate(self.annotations, start=1):
+            try:
+                yield _decode_annotation(annotation, number, self.categories, self.size)
+            except ValueError as error:
+                yield error
+
+
+def decode_coco_images(content: bytes) -> list[CocoImage | ValueError]:
+    """Return the images that the bytes of a COCO JSON file hold, or why one is none.
+
+    Raises
+    ------
+    ValueError
+        Not COCO JSON, or all its annotations are of other images.
+    """
+    record = records.decode_json(content, "COCO JSON", ("images", "annotations", "categories"))
+    found = records.objects_in(record, "images")
     names = _category_names(record)
     annotations = records.objects_in(record, "annotations")
-    own = [one for one in annotations if one.get("image_id", image.get("id")) == image.get("id")]
-    if annotations and not own:
-        other = records.shown(annotations[0]["image_id"])
-        raise ValueError(
-            f"expected annotations of the image with id {image.get('id')!r}, got those of image_id {other}"
-        )
-    return [_decode_annotation(one, number, names, size) for number, one in enumerate(own, start=1)]
+    alone = found[0].get("id") if len(found) == 1 else None
+    by_image: dict[object, list[Mapping[str, Any]]] = {}
+    for annotation in annotations:
+        key = annotation.get("image_id", alone)  # a file of one image may do without
+        by_image.setdefault(key if isinstance(key, int | str) else None, []).append(annotation)
+    if found and annotations and not any(image.get("id") in by_image for image in found):
+        ids = records.shown([image.get("id") for image in found])[1:-1]
+        other = records.shown(annotations[0].get("image_id"))
+        raise ValueError(f"expected annotations of the image with id {ids}, got those of image_id {other}")
+    images: list[CocoImage | ValueError] = []
+    for number, image in enumerate(found):
+        try:
+            with records.naming("images" if len(found) == 1 else f"images, number {number}"):
+                size = records.checked_size((image.get("height"), image.get("width")))
+        except ValueError as error:
+            images.append(error)
+            continue
+        own = by_image.get(image.get("id"), [])
+        images.append(CocoImage(str(image.get("file_name", "")), size, tuple(own), names))
+    return images
 
 
 def _category_names(record: Mapping[str, Any]) -> dict[object, str]:

@@ -191,7 +191,7 @@ def _images(folder: Path, named: set[str], source: str) -> list[Path]:
     # macOS may take letters and their accents apart in the names of files; a prompt file is typed with them in one.
     files = {path: readable_file_name(path.name) for path in sorted(folder.iterdir()) if _may_be_file(path)}
     _check_named(named, set(files.values()), source, folder)
-    found = [path for path, name in files.items() if name in named or _looks_like_image(path)]
+    found = [path for path, name in files.items() if name in named or looks_like_image(path)]
     if not found:
         others = f"; it holds {len(files)} other files, such as {next(iter(files.values()))!r}" if files else ""
         raise ValueError(f"no image (.jpg, .png, .webp, .tif ...) in {str(folder)!r}{others}")
@@ -228,7 +228,8 @@ def _check_named(named: set[str], files: Collection[str], source: str, folder: P
         raise FileNotFoundError(f"{source} names {name!r}, and there is no such file in {str(folder)!r}. {hint}")
 
 
-def _looks_like_image(path: Path) -> bool:
+def looks_like_image(path: Path) -> bool:
+    """Tell whether a file's name is that of an image."""
     # Hidden files are not images: macOS leaves ._a.jpg beside a.jpg on foreign disks.
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 

@@ -12,7 +12,8 @@ A shape is one polygon, so each connected component of a mask is a shape; those 
 exactly. Files of other programs may also hold rectangles, and shapes without a ``shape_type``, which are polygons.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,27 +117,67 @@ def encode_labelme(
 
 def decode_labelme(content: bytes) -> list[Segment]:
     """Return the segments that the bytes of a LabelMe JSON hold; see `load_labelme`."""
+    return records.all_of(decode_labelme_image(content).objects())
+
+
+@dataclass(frozen=True, eq=False)
+class LabelmeImage:
+    """What a LabelMe JSON holds.
+
+    Attributes
+    ----------
+    file_name : str
+        The image's path as seen from the JSON file; "" if there is none.
+    size : (int, int)
+        Height and width, pixels.
+    shapes : list of dict
+        As the file has them.
+    """
+
+    file_name: str
+    size: tuple[int, int]
+    shapes: list[dict[str, Any]]
+
+    def objects(self) -> Iterator[Segment | ValueError]:
+        """Yield each object's segment, or why there is none; all its shapes must be right."""
+        found = 0
+        for members in self._groups():
+            try:
+                yield self._object(members, f"object {found + 1}")
+                found += 1
+            except ValueError as error:
+                yield error
+
+    def _groups(self) -> Iterable[list[int]]:
+        """Return the numbers of the shapes of each object."""
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for number, shape in enumerate(self.shapes):
+            label, group = shape.get("label"), shape.get("group_id")
+            is_grouped = isinstance(label, str) and isinstance(group, int | str)
+            groups.setdefault((label, group) if is_grouped else (number,), []).append(number)
+        return groups.values()
+
+    def _object(self, members: Sequence[int], default: str) -> Segment:
+        outlines = []
+        for number in members:
+            with records.naming(f"shape {number}"):
+                label, group = records.text_in(self.shapes[number], "label"), self.shapes[number].get("group_id")
+                if not isinstance(group, int | str | None):
+                    raise ValueError(f"group_id: expected an integer, got {records.shown(group)}")
+                outlines.append(_outline(self.shapes[number], self.size))
+        names = [self.shapes[number].get("description") for number in members]
+        name = next((name for name in names if isinstance(name, str) and name.strip()), default)
+        with records.naming(f"shape {members[0]}"):
+            return Segment(records.checked_covers(rasterize(outlines, self.size)), name, label)
+
+
+def decode_labelme_image(content: bytes) -> LabelmeImage:
+    """Return what the bytes of a LabelMe JSON hold, shapes unread; ValueError if it is none, or without a size."""
     record = records.decode_json(content, "LabelMe JSON", ("shapes", "imageHeight", "imageWidth"))
     with records.naming("imageHeight and imageWidth"):
         size = records.checked_size((record["imageHeight"], record["imageWidth"]))
-    groups: dict[tuple[object, ...], list[int]] = {}  # by label and group: the numbers of the shapes
-    outlines = []
-    shapes = records.objects_in(record, "shapes")
-    for number, shape in enumerate(shapes):
-        with records.naming(f"shape {number}"):
-            label, group = records.text_in(shape, "label"), shape.get("group_id")
-            if not isinstance(group, int | str | None):
-                raise ValueError(f"group_id: expected an integer, got {records.shown(group)}")
-            outlines.append(_outline(shape, size))
-        groups.setdefault((number,) if group is None else (label, group), []).append(number)
-    segments: list[Segment] = []
-    for members in groups.values():
-        names = [shapes[number].get("description") for number in members]
-        name = next((name for name in names if isinstance(name, str) and name.strip()), f"object {len(segments) + 1}")
-        with records.naming(f"shape {members[0]}"):
-            mask = records.checked_covers(rasterize([outlines[number] for number in members], size))
-        segments.append(Segment(mask, name, shapes[members[0]]["label"]))
-    return segments
+    file_name = record.get("imagePath")
+    return LabelmeImage(file_name if isinstance(file_name, str) else "", size, records.objects_in(record, "shapes"))
 
 
 def _outline(shape: Mapping[str, Any], size: tuple[int, int]) -> npt.NDArray[np.float64]:

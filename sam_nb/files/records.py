@@ -7,7 +7,7 @@ word, or take all memory. The errors say where in the file it is.
 import contextlib
 import json
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,20 @@ def checked_covers(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     if not mask.any():
         raise ValueError("it covers no pixel of the image; remove it from the file")
     return mask
+
+
+def all_of(found: Iterable[Segment | ValueError]) -> list[Segment]:
+    """Return the segments of a file; raise the first error that stands in the place of one.
+
+    What reads a file yields either for each object: a data set leaves out an object of which no mask can be made, and
+    keeps the others.
+    """
+    segments = []
+    for each in found:
+        if isinstance(each, ValueError):
+            raise each
+        segments.append(each)
+    return segments
 
 
 def shown(value: object) -> str:

@@ -15,7 +15,7 @@ pixels, which moves slanting lines by up to one pixel.
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sam_nb.files import records
@@ -73,7 +73,7 @@ def save_yolo(
     classes = Path(path).expanduser().with_name(CLASSES)
     if classes == Path(path).expanduser():
         raise ValueError(f"{str(path)!r}: this file says what the labels' numbers mean; choose another name")
-    known = _read_classes(classes) if classes.exists() else []
+    known = read_classes(classes) if classes.exists() else []
     if categories is None:
         if not classes.exists():
             _check_no_labels(Path(path).expanduser())
@@ -119,7 +119,7 @@ def load_yolo(path: str | Path, size: tuple[int, int], categories: Sequence[str]
                 f"{str(path)!r}: there is no {CLASSES} beside it that says what the numbers of the classes mean: give "
                 "categories, the classes in the order of their numbers"
             )
-        categories = _read_classes(classes)
+        categories = read_classes(classes)
     with records.naming(repr(str(path))):
         return decode_yolo(content, size, categories)
 
@@ -147,13 +147,19 @@ def encode_yolo(
 
 def decode_yolo(content: bytes, size: tuple[int, int], categories: Sequence[str]) -> list[Segment]:
     """Return the segments that the bytes of YOLO's labels hold; see `load_yolo`."""
+    return records.all_of(yolo_objects(content, size, categories))
+
+
+def yolo_objects(content: bytes, size: tuple[int, int], categories: Sequence[str]) -> Iterator[Segment | ValueError]:
+    """Yield each line's segment, or why there is none; parameters and errors as `load_yolo`."""
     size, names = records.checked_size(size), _checked_categories(categories)
-    segments = []
     for number, line in enumerate(_lines(content), start=1):
         if line.strip():
-            with records.naming(f"line {number}"):
-                segments.append(_decode_line(line, f"object {number}", size, names))
-    return segments
+            try:
+                with records.naming(f"line {number}"):
+                    yield _decode_line(line, f"object {number}", size, names)
+            except ValueError as error:
+                yield error
 
 
 def _decode_line(line: str, name: str, size: tuple[int, int], categories: Sequence[str]) -> Segment:
@@ -200,7 +206,7 @@ def _checked_categories(categories: Sequence[str]) -> list[str]:
     return names
 
 
-def _read_classes(path: Path) -> list[str]:
+def read_classes(path: Path) -> list[str]:
     """Return the classes of a file, in the order of their numbers."""
     with records.naming(repr(str(path))):
         lines = _lines(read_bytes(path))

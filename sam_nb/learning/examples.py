@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -66,18 +66,20 @@ def encode_examples(sam: Sam, pairs: Iterable[tuple[ImageLike, npt.ArrayLike]], 
     FileNotFoundError
         There is no such image.
     """
-    pairs = list(pairs)
-    if not pairs:
-        raise ValueError(f"{name} is empty: expected at least one pair, (image, mask)")
-    # All pairs are checked before the first of them is encoded, which takes long.
+    if iter(pairs) is pairs:
+        pairs = list(pairs)  # it can be gone through once only
+    # All pairs are checked before the first of them is encoded, which takes long. A data set reads its files again for
+    # that: all images together may be more than the memory holds.
     read = []
     for number, pair in enumerate(pairs):  # no comprehension: in some versions of Python it counts in `stacklevel`
-        read.append(_read(pair, f"{name}[{number}]"))
+        read.append(_read(pair, f"{name}[{number}]")[1:])
+    if not read:
+        raise ValueError(f"{name} is empty: expected at least one pair, (image, mask)")
     embeddings: dict[str, Embedding] = {}
     examples = []
-    for image, labels, numbers in tqdm(read, unit="image", desc=f"encode {name}", leave=False):
-        embedding = sam.encode(image)
-        examples.append(Example(embeddings.setdefault(embedding.key, embedding), labels, numbers))
+    for pair, labelled in zip(tqdm(pairs, unit="image", desc=f"encode {name}", leave=False), read, strict=True):
+        embedding = sam.encode(load_image(pair[0]))
+        examples.append(Example(embeddings.setdefault(embedding.key, embedding), *labelled))
     return examples
 
 
@@ -136,32 +138,54 @@ class LowResTargets:
         return x, y
 
 
-def low_res_targets(sam: Sam, example: Example, name: str) -> LowResTargets:
-    """Return an example's masks as the image goes through the encoder: resized to its input size and padded.
+def low_res_targets(sam: Sam, examples: Sequence[Example], name: str) -> list[LowResTargets]:
+    """Return examples' masks as their images go through the encoder: resized to its input size and padded.
+
+    Objects that are too small to cover a cell of the grid are left out, with a warning that names the first.
 
     Parameters
     ----------
     sam : Sam
-    example : Example
+    examples : sequence of Example
     name : str
-        What messages call the example.
+        What messages call them.
 
     Raises
     ------
     ValueError
-        An object is too small to cover a cell of the grid.
+        All objects are too small.
     """
+    targets, small = [], []
+    for number, example in enumerate(examples):
+        ground_truth = _on_grid(sam, example)
+        seen = ground_truth.flatten(1).any(1)
+        for index in np.flatnonzero(~seen.numpy()):
+            area = np.count_nonzero(example.masks(np.array([index]))[0])
+            small.append(f"{name}[{number}]: object {example.numbers[index]} covers {area} pixels")
+        if seen.any():
+            stride = sam.model.image_encoder.img_size // ground_truth.shape[-1]
+            large = replace(example, numbers=example.numbers[seen.numpy()])
+            targets.append(LowResTargets(large, ground_truth[seen], stride))
+    if not small:
+        return targets
+    words = (
+        f"{small[0]}, too few for the model to see; crop the image around it, or set it to 0. (If the mask is a "
+        "greyscale image, make it bool: `> 127`)"
+    )
+    if not targets:
+        raise ValueError(words)
+    warnings.warn(f"{len(small)} objects are left out, the first being {words}", stacklevel=3)
+    return targets
+
+
+def _on_grid(sam: Sam, example: Example) -> torch.Tensor:
+    """Return an example's masks on the grid of the low-res logits, Nx256x256 bool."""
     side, cells = sam.model.image_encoder.img_size, sam.model.prompt_encoder.mask_input_size[0]
     height, width = example.embedding.input_size
     ground_truth = []
-    for number, mask in zip(example.numbers, example.masks(), strict=True):
+    for mask in example.masks():
         original = torch.from_numpy(mask)[None, None].float()
         resized = F.interpolate(original, (height, width), mode="bilinear", align_corners=False, antialias=True)
         padded = F.pad(resized, (0, side - width, 0, side - height))
         ground_truth.append(F.avg_pool2d(padded, side // cells)[0, 0] > 0.5)
-        if not ground_truth[-1].any():
-            raise ValueError(
-                f"{name}: object {number} covers {np.count_nonzero(mask)} pixels, too few for the model to see; crop "
-                "the image around it, or set it to 0. (If the mask is a greyscale image, make it bool: `> 127`)"
-            )
-    return LowResTargets(example, torch.stack(ground_truth), side // cells)
+    return torch.stack(ground_truth)

@@ -98,11 +98,12 @@ def finetune(
     ----------
     sam : Sam
         Is left as it is.
-    train : iterable of (image, mask)
-        To learn from. An image is anything that `load_image` takes. A mask is an array HxW of the same size: bool for
-        one object, or integers, 0 for background and another number for each object; what is to be ignored, such as
-        -1 or VOC's 255, must be 0. Objects that overlap go into pairs of their own, with the same image.
-    validation : iterable of (image, mask)
+    train : iterable of (image, mask), or Dataset
+        To learn from: a part of a data set (`load_dataset`), or pairs. An image is anything that `load_image` takes. A
+        mask is an array HxW of the same size: bool for one object, or integers, 0 for background and another number for
+        each object; what is to be ignored, such as -1 or VOC's 255, must be 0. Objects that overlap go into pairs of
+        their own, with the same image, as a `Dataset` gives them.
+    validation : iterable of (image, mask), or Dataset
         Other images, which decide when to stop. To say how good the result is take a third set: these were used.
     steps : int
         At most.
@@ -133,10 +134,16 @@ def finetune(
     ------
     ValueError
         A pair is not an image and its mask; a mask has another size than its image, is empty, or is neither bool nor
-        integers; an object is too small for the model to see; or an image is in both sets. The message names the pair.
+        integers; all objects are too small for the model to see; or an image is in both sets. The message names the
+        pair.
         A number of steps, objects, rounds or validations is not an integer of 1 or more, or `lr` not a number above 0.
     FileNotFoundError
         There is no such image.
+
+    Warns
+    -----
+    UserWarning
+        Some objects are too small for the model to see, and left out.
     """
     steps = checked_integer(steps, "steps", 1)
     batch_size = checked_integer(batch_size, "batch_size", 1)
@@ -147,7 +154,7 @@ def finetune(
     lr = checked_number(lr, "lr", above=0)
     examples, held_out = encode_examples(sam, train, "train"), encode_examples(sam, validation, "validation")
     _refuse_shared_images(examples, held_out)
-    targets = [low_res_targets(sam, example, f"train[{number}]") for number, example in enumerate(examples)]
+    targets = low_res_targets(sam, examples, "train")
     # Until its decoder learns it has the weights of `sam`, and always its image encoder: it may take its embeddings.
     tuned = Sam(copy.deepcopy(sam.model), sam.name, sam.weights, sam.precision)
     run = _Run(tuned, targets, held_out, steps=steps, lr=lr, seed=seed, on_validation=on_validation)

@@ -240,7 +240,7 @@ def test_annotations_from_which_no_mask_can_be_made_are_refused(tmp_path, annota
     [
         ({"images": [1]}, "images: expected a list of objects"),
         ({"images": []}, "expected COCO JSON of one image, got one of 0 images"),
-        ({"images": [{"id": 1}, {"id": 2}]}, "of one image, got one of 2 images: write a file for each"),
+        ({"images": [{"id": 1}, {"id": 2}]}, "of one image, got one of 2 images: load_dataset reads them all"),
         ({"images": [{"id": 1, "width": 9}]}, r"images: expected the image's \(height, width\).* got \(None, 9\)"),
         (
             {"images": [{"id": 1, "width": 10**9, "height": 10**9}]},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sam_nb import Prompt, finetune, iou, iou_by_prompt, load_sam, save_weights
+from sam_nb import Prompt, finetune, iou, iou_by_prompt, load_dataset, load_sam, save_weights
 from sam_nb.learning import finetuning
 from sam_nb.learning.decoder_step import corrected, one_cycle, train_step
 from sam_nb.learning.examples import encode_examples, low_res_targets
@@ -263,8 +263,8 @@ def test_it_stops_when_nothing_gets_better(small, monkeypatch):
 def test_the_ground_truth_lies_on_the_grid_where_upstream_reads_its_logits(small):
     """Upscaled as `Sam.postprocess_masks` upscales logits, the grid is the mask again; a cell's pixel lies in it."""
     for pair in (*cells(4, 5), (cells(4)[0][0].swapaxes(0, 1).copy(), cells(4)[0][1].T)):
-        (example,) = encode_examples(small, [pair], "train")
-        targets = low_res_targets(small, example, "train[0]")
+        (targets,) = low_res_targets(small, encode_examples(small, [pair], "train"), "train")
+        example = targets.example
         logits = (2 * targets.ground_truth.float() - 1)[:, None]
         embedding = example.embedding
         again = small.model.postprocess_masks(logits, embedding.input_size, embedding.original_size)[:, 0] > 0
@@ -282,8 +282,8 @@ def test_the_ground_truth_lies_on_the_grid_where_upstream_reads_its_logits(small
 
 
 def test_a_corrective_click_lies_in_the_largest_error_of_the_image(small):
-    (example,) = encode_examples(small, cells(4), "train")
-    targets = low_res_targets(small, example, "train[0]")
+    (targets,) = low_res_targets(small, encode_examples(small, cells(4), "train"), "train")
+    example = targets.example
     rng = np.random.default_rng(0)
     chosen = int(np.argmax([np.count_nonzero(mask) for mask in example.masks()]))
     ground_truth, mask = targets.ground_truth[chosen].numpy(), example.masks()[chosen]
@@ -382,6 +382,34 @@ IMAGE, LABELS = cells(10)[0]
 def test_wrong_data_is_refused_before_training(small, pairs, words):
     with pytest.raises(ValueError, match=words):
         finetune(small, pairs, cells(0))
+
+
+def test_objects_that_are_too_small_are_left_out_and_named(small):
+    (image, labels), other = cells(10)[0], cells(11)[0]
+    labels = labels.copy()
+    labels[5, 7] = 200
+    dots = np.zeros_like(labels)
+    dots[8, 9] = dots[50, 90] = 1
+    examples = encode_examples(small, [(image, labels), (image, dots), other], "train")
+    with pytest.warns(
+        UserWarning, match=r"2 objects are left out, the first being train\[0\]: object 200 covers 1 pix"
+    ):
+        targets = low_res_targets(small, examples, "train")
+    assert [len(each.ground_truth) for each in targets] == [len(np.unique(labels)) - 2, len(examples[2].numbers)]
+    assert 200 not in targets[0].example.numbers
+    assert all(len(each.example.numbers) == len(each.ground_truth) for each in targets)
+
+
+def test_a_data_set_is_read_from_its_files_and_not_kept(small, tmp_path):
+    for number, (image, labels) in enumerate(cells(10, 11, 0)):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        Image.fromarray(labels.astype(np.uint8)).save(tmp_path / f"{number}_mask.png")
+    dataset = load_dataset(tmp_path)
+    by_files = finetune(small, dataset[:2], dataset[2:], steps=2, rounds=1, seed=1)
+    by_arrays = finetune(small, cells(10, 11), cells(0), steps=2, rounds=1, seed=1)
+    assert by_files.losses == by_arrays.losses
+    with pytest.raises(ValueError, match="validation is empty"):
+        finetune(small, dataset[:2], dataset[3:])
 
 
 @pytest.mark.parametrize("quality", [50, 75, 95])
