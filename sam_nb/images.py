@@ -100,7 +100,7 @@ def load_image(source: ImageLike) -> npt.NDArray[np.uint8]:
     if isinstance(source, str) and source in SAMPLES:
         return _sample(source)
     if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        return decode_image(_fetch(source), source)
+        return decode_image(fetch(source), source)
     if isinstance(source, str) and ("://" in source or source.lower().startswith("data:")):
         raise ValueError(
             f"cannot read an image from {_short(source)}: expected an address that begins with http:// or https://; "
@@ -208,7 +208,8 @@ def _sample(name: str) -> npt.NDArray[np.uint8]:
 # Where the bytes come from ----------------------------------------------------------------------------------------
 
 
-def _fetch(url: str) -> bytes:
+def fetch(url: str) -> bytes:
+    """Return what an address holds; ValueError if it cannot be fetched, or is too large for an image."""
     import requests  # noqa: PLC0415  only those who fetch wait for it; it takes spaces and letters of any language
 
     blocks, size = [], 0

@@ -20,8 +20,8 @@ BELOW = {
     "weights": set(),
     "model": {"weights"},
     "canvas": {"model"},
-    "files": {"model"},
-    "learning": {"model"},
+    "files": {"model", "weights"},
+    "learning": {"model", "weights"},
     "datasets": {"files"},
 }
 
@@ -31,7 +31,7 @@ DOORS = {
         *(f"learning.{name}" for name in ("decoder_step", "examples", "finetuning", "losses", "unet")),
         *(f"model.{name}" for name in ("efficientnet", "embeddings", "everything", "fast_decoder", "fast_encoder")),
         *(f"model.{name}" for name in ("internals", "lite", "loading", "sam")),
-        "weights.weights_file",
+        *("files.folder_cluster", "weights.weights_file"),
     },
     "torchvision": {"model.everything"},
     "segment_anything": {"model.sam", "model.upstream"},
@@ -48,6 +48,7 @@ DOORS = {
     "anywidget": {"canvas.pointer"},
     "pycocotools": {"files.coco"},
     "yaml": {"datasets.layouts"},
+    "distributed": {"files.folder_cluster"},
     "IPython": {"canvas.cell", "canvas.fallback"},
     "ipycanvas": {"canvas.layers"},
     "ipywidgets": {f"canvas.{name}" for name in ("cell", "controls", "layers", "play", "pointer", "status", "widget")},

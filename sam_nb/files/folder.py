@@ -5,51 +5,40 @@ ended when it is started again.
 """
 
 import difflib
-import json
 import os
 import stat
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
-import numpy as np
-import numpy.typing as npt
 from tqdm.auto import tqdm
 
+from sam_nb.files.folder_image import failed_or_raise, read, segments_of, write
 from sam_nb.files.folder_state import (
-    DONE,
     FAILED,
-    NO_PROMPTS,
     SUMMARY,
     ImageJob,
     Row,
     check_writable,
-    empty_row,
-    failed_row,
     known_rows,
     only_run_in,
-    result_rows,
     sweep,
     write_summary,
 )
-from sam_nb.files.prompt_file import ANY_IMAGE, ImagePrompts, read_prompt_file
-from sam_nb.files.records import encode_json
-from sam_nb.files.results import save_segments
-from sam_nb.images import decode_image
-from sam_nb.masks import Segment
-from sam_nb.session import Session
-from sam_nb.storage import (
-    DISK_IS_FULL,
-    escaped_file_name,
-    readable_file_name,
-    replace_folder,
-    writing_folder,
-)
+from sam_nb.files.prompt_file import ANY_IMAGE, read_prompt_file
+from sam_nb.storage import escaped_file_name, readable_file_name
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from sam_nb.model.sam import Sam
+
+AHEAD = 2  # images that are read before the model needs them, and results that wait to be written
 
 # What a camera or a phone writes. HEIC needs a plug-in for Pillow: without it the table says so, which is better than
 # to skip the image in silence.
@@ -61,22 +50,24 @@ SUFFIXES = {
 
 def segment_folder(
     sam: "Sam",
-    folder: str | Path,
+    folder: str | Path | Sequence[str | Path],
     prompts: str | Path,
     out: str | Path,
     *,
     overwrite: bool = False,
     on_image: Callable[[list[Row]], None] | None = None,
+    client: "Client | None" = None,
 ) -> list[Row]:
     """Segment every image of a folder by one prompt file, with a progress bar; run it again to resume.
 
     Parameters
     ----------
     sam : Sam
-    folder : str or pathlib.Path
-        Its images, by the endings of their names. Sub-folders are skipped: run each by itself. A name that is not
-        UTF-8, as an archive from an older Windows may hold it, is written with ``%`` and two digits for each odd byte,
-        in the table and in the prompt file.
+    folder : str or pathlib.Path, or sequence of them
+        Its images, by the endings of their names. Sub-folders are skipped: run each by itself. Or a list of images,
+        paths and addresses (``http``); of several with the same file name each goes by all of its path. A name that is
+        not UTF-8, as an archive from an older Windows may hold it, is written with ``%`` and two digits for each odd
+        byte, in the table and in the prompt file.
     prompts : str or pathlib.Path
         A JSON file (UTF-8) with the prompts of each image, by its file name; ``"*"`` stands for every image without an
         entry, such as the same box for all that a fixed camera took::
@@ -103,6 +94,10 @@ def segment_folder(
     on_image : callable, optional
         Is called after each image with its rows of the table, when its result is on the disk: to look at the results
         while the others are made. What it raises ends the run, as an interruption does.
+    client : distributed.Client, optional
+        Spreads the images over the workers of a Dask cluster; see ``docs/scale.md``. They must see `folder` and `out`
+        under the same paths. A worker that dies costs the images that it had in hand, which others make again; what is
+        there in `out` at any moment is whole, and another run resumes it, with or without a cluster.
 
     Returns
     -------
@@ -147,7 +142,7 @@ def segment_folder(
     the end would lose the table, so look at the column `status`; the progress bar counts the failed ones, too.
     """
     out = Path(out).expanduser()
-    jobs = _jobs(Path(folder).expanduser(), Path(prompts).expanduser())
+    jobs = _jobs(folder, Path(prompts).expanduser())
     out.mkdir(parents=True, exist_ok=True)
     if not os.access(out, os.W_OK):  # a finished run may be read where nothing can be written, not even a lock
         known = known_rows(sam, jobs, out, overwrite=overwrite)
@@ -157,31 +152,106 @@ def segment_folder(
         sweep(out, jobs)
         known = known_rows(sam, jobs, out, overwrite=overwrite)
         stale = {job for job in jobs if job not in known and job.result(out).exists()}
-        rows: list[Row] = []
+        missing = [job for job in jobs if job not in known]
         failed = 0
-        with tqdm(jobs, unit="image") as bar:
-            for job in bar:
-                new = known[job] if job in known else _run(sam, job, out, overwrite=job in stale)
-                rows += new
-                if on_image is not None:
-                    on_image(new)
+        with tqdm(total=len(jobs), unit="image") as bar:
+            for job, new in chain(list(known.items()), _made(sam, missing, out, stale, client)):
+                known[job] = new
+                bar.update()
                 failed += new[0]["status"] == FAILED
                 if failed:
                     bar.set_postfix(failed=failed)
+                if on_image is not None:
+                    on_image(new)
+        rows = [row for job in jobs for row in known[job]]
         write_summary(out, rows)
     return rows
 
 
-def _jobs(folder: Path, prompts: Path) -> list[ImageJob]:
-    """Return the jobs, by name in order, checked as far as they can be without opening an image."""
+def _made(
+    sam: "Sam", jobs: Sequence[ImageJob], out: Path, stale: Collection[ImageJob], client: "Client | None"
+) -> Iterator[tuple[ImageJob, list[Row]]]:
+    """Make the results of images; yield each image's rows when its result is on the disk."""
+    if client is None:
+        return _overlapped(sam, jobs, out, stale)
+    from sam_nb.files.folder_cluster import made_on_cluster  # noqa: PLC0415  Dask is an extra
+
+    return made_on_cluster(client, sam, jobs, out, stale)
+
+
+def _overlapped(
+    sam: "Sam", jobs: Sequence[ImageJob], out: Path, stale: Collection[ImageJob]
+) -> Iterator[tuple[ImageJob, list[Row]]]:
+    """Make results in this process: while the model computes, the next images are read and the last one is written."""
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        reading = deque(reader.submit(read, job) for job in jobs[:AHEAD])
+        writing: deque[tuple[ImageJob, Future[list[Row]]]] = deque()
+        for number, job in enumerate(jobs):
+            found = reading.popleft()
+            reading.extend(reader.submit(read, later) for later in jobs[number + AHEAD : number + AHEAD + 1])
+            try:
+                file = found.result()
+                written = writer.submit(write, sam, job, file, segments_of(sam, file), out, overwrite=job in stale)
+            except Exception as error:
+                written = Future()
+                written.set_exception(error)
+            writing.append((job, written))
+            while len(writing) > AHEAD or (writing and writing[0][1].done()):
+                yield _finished(*writing.popleft(), out)
+        while writing:
+            yield _finished(*writing.popleft(), out)
+
+
+def _finished(job: ImageJob, written: "Future[list[Row]]", out: Path) -> tuple[ImageJob, list[Row]]:
+    try:
+        return job, written.result()
+    except Exception as error:
+        return job, [failed_or_raise(job, error, out)]
+
+
+def _jobs(images: str | Path | Sequence[str | Path], prompts: Path) -> list[ImageJob]:
+    """Return the jobs, of a folder by name in order, checked as far as they can be without opening an image."""
     entries = read_prompt_file(prompts)
-    paths = _images(folder, set(entries) - {ANY_IMAGE}, prompts.name)
-    names = [readable_file_name(path.name) for path in paths]
-    results = _result_names([path.name for path in paths])
-    return [
-        ImageJob(name, path, result, entries.get(name, entries.get(ANY_IMAGE)))
-        for name, path, result in zip(names, paths, results, strict=True)
+    named = set(entries) - {ANY_IMAGE}
+    if isinstance(images, str | Path):
+        folder = Path(images).expanduser()
+        sources: list[Path | str] = [*_images(folder, named, prompts.name)]
+        files, where = [_file_name(source) for source in sources], repr(str(folder))
+    else:
+        sources, where = _listed(images), "the list"
+        files = [_file_name(source) for source in sources]
+    count = Counter(files)
+    names = [
+        readable_file_name(file if count[file] == 1 else str(source))
+        for file, source in zip(files, sources, strict=True)
     ]
+    keys = [(name, readable_file_name(file)) for name, file in zip(names, files, strict=True)]
+    _check_named(named, {each for pair in keys for each in pair}, prompts.name, where)
+    results = _result_names(files, [str(source) for source in sources])
+    return [
+        ImageJob(name, source, result, entries.get(name, entries.get(file, entries.get(ANY_IMAGE))))
+        for (name, file), source, result in zip(keys, sources, results, strict=True)
+    ]
+
+
+def _listed(images: Sequence[str | Path]) -> list[Path | str]:
+    """Return listed images: paths, and addresses as text."""
+    sources: list[Path | str] = []
+    for number, image in enumerate(images):
+        if not isinstance(image, str | Path):
+            raise ValueError(f"images[{number}]: expected a path or an address, got {type(image).__name__}")
+        is_address = isinstance(image, str) and image.startswith(("http://", "https://"))
+        sources.append(str(image) if is_address else Path(image).expanduser())
+    twice = [str(source) for source, count in Counter(sources).items() if count > 1]
+    if twice or not sources:
+        raise ValueError(f"expected different images, got {twice[0]!r} twice" if twice else "the list holds no image")
+    return sources
+
+
+def _file_name(source: Path | str) -> str:
+    if isinstance(source, Path):
+        return source.name
+    return unquote(urlsplit(source).path.rpartition("/")[2]) or "image"
 
 
 def _images(folder: Path, named: set[str], source: str) -> list[Path]:
@@ -190,7 +260,7 @@ def _images(folder: Path, named: set[str], source: str) -> list[Path]:
         raise FileNotFoundError(f"no folder {str(folder)!r} (looked in {str(folder.parent.resolve())!r})")
     # macOS may take letters and their accents apart in the names of files; a prompt file is typed with them in one.
     files = {path: readable_file_name(path.name) for path in sorted(folder.iterdir()) if _may_be_file(path)}
-    _check_named(named, set(files.values()), source, folder)
+    _check_named(named, set(files.values()), source, repr(str(folder)))
     found = [path for path, name in files.items() if name in named or looks_like_image(path)]
     if not found:
         others = f"; it holds {len(files)} other files, such as {next(iter(files.values()))!r}" if files else ""
@@ -206,72 +276,30 @@ def _may_be_file(path: Path) -> bool:
         return True
 
 
-def _result_names(names: list[str]) -> list[str]:
+def _result_names(files: list[str], sources: list[str]) -> list[str]:
     """Return the folder names of results, different ones on Windows and macOS, too, which ignore upper case."""
-    plain = [escaped_file_name(unicodedata.normalize("NFC", name)) for name in names]
+    plain = [escaped_file_name(unicodedata.normalize("NFC", file)) for file in files]
     count = Counter(name.casefold() for name in plain)
     count[SUMMARY] += 1  # the table lies beside the results
+    same = Counter(files)
     # Of several, the one in lower case keeps its name, whatever others there are.
     return [
         result
-        if count[result.casefold()] == 1 or (name == result.casefold() and name != SUMMARY)
-        else escaped_file_name(unicodedata.normalize("NFC", name), digest_of=name)
-        for name, result in zip(names, plain, strict=True)
+        if count[result.casefold()] == 1 or (file == result.casefold() and file != SUMMARY and same[file] == 1)
+        else escaped_file_name(unicodedata.normalize("NFC", file), digest_of=file if same[file] == 1 else source)
+        for file, result, source in zip(files, plain, sources, strict=True)
     ]
 
 
-def _check_named(named: set[str], files: Collection[str], source: str, folder: Path) -> None:
+def _check_named(named: set[str], files: Collection[str], source: str, where: str) -> None:
     """Raise if the prompt file names an image that is not there."""
     for name in sorted(named.difference(files)):
         near = difflib.get_close_matches(name, files, n=2)
         hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "Sub-folders are skipped."
-        raise FileNotFoundError(f"{source} names {name!r}, and there is no such file in {str(folder)!r}. {hint}")
+        raise FileNotFoundError(f"{source} names {name!r}, and there is no such file in {where}. {hint}")
 
 
 def looks_like_image(path: Path) -> bool:
     """Tell whether a file's name is that of an image."""
     # Hidden files are not images: macOS leaves ._a.jpg beside a.jpg on foreign disks.
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def _run(sam: "Sam", job: ImageJob, out: Path, *, overwrite: bool) -> list[Row]:
-    """Return the rows of an image after its result was made, or the row that says why it was not."""
-    try:
-        return _make(sam, job, out, overwrite=overwrite)
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
-            raise OSError(
-                error.errno,
-                f"{os.strerror(error.errno)}: no more results can be written. Those that are there are whole. Make "
-                "room and run again: it resumes",
-                str(out),
-            ) from error
-        return [failed_row(job, error)]
-
-
-def _make(sam: "Sam", job: ImageJob, out: Path, *, overwrite: bool) -> list[Row]:
-    prompts = job.prompts or ImagePrompts()
-    content = job.path.read_bytes()
-    image = decode_image(content, job.name)
-    segments = _segments(sam, image, prompts)
-    if not segments:
-        return [empty_row(job, NO_PROMPTS)]
-    record = encode_json(job.record(sam, content)).decode("utf-8")
-    # The new result is made beside the old one, under a name that the next run sweeps up, should this one be killed.
-    with writing_folder(job.result(out)) as part:
-        new = save_segments(segments, image, part / "new", prompts=record, file_name=job.name, model=sam.name)
-        replace_folder(new, job.result(out), overwrite=overwrite)
-    return result_rows(job, out, DONE)
-
-
-def _segments(sam: "Sam", image: npt.NDArray[np.uint8], prompts: ImagePrompts) -> list[Segment]:
-    if prompts.session is not None:
-        session = Session.on(sam, image)
-        session.load_json(json.dumps(prompts.session))
-        return session.segments()
-    embedding = sam.encode(image)
-    segments = []
-    for item in prompts.objects:
-        masks = sam.decode(embedding, item.prompt)
-        segments.append(Segment(masks.best, item.name, item.category, float(masks.scores.max())))
-    return segments

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sam_nb.files.prompt_file import ImagePrompts
+from sam_nb.images import fetch
 from sam_nb.storage import locked, remove_unfinished, write_bytes
 
 if TYPE_CHECKING:
@@ -36,12 +37,16 @@ _MAX_LISTED = 3  # names in a message
 
 @dataclass(frozen=True, eq=False)
 class ImageJob:
-    """An image, the name of its result, and its prompts; None if it has none."""
+    """An image, its path or address, the name of its result, and its prompts; None if it has none."""
 
     name: str
-    path: Path
+    source: Path | str
     result_name: str
     prompts: ImagePrompts | None
+
+    def content(self) -> bytes:
+        """Return the bytes of the image's file."""
+        return fetch(self.source) if isinstance(self.source, str) else self.source.read_bytes()
 
     def result(self, out: Path) -> Path:
         """Return the folder of the result."""
@@ -101,8 +106,8 @@ def known_rows(sam: "Sam", jobs: Sequence[ImageJob], out: Path, *, overwrite: bo
                 "another folder for out"
             )
         try:
-            expected = job.record(sam, job.path.read_bytes())
-        except (OSError, MemoryError) as error:
+            expected = job.record(sam, job.content())
+        except (OSError, ValueError, MemoryError) as error:
             known[job] = [failed_row(job, error)]
             continue
         if found == expected:
@@ -116,6 +121,11 @@ def known_rows(sam: "Sam", jobs: Sequence[ImageJob], out: Path, *, overwrite: bo
             "to replace them"
         )
     return known
+
+
+def finished_rows(sam: "Sam", job: ImageJob, out: Path, content: bytes) -> list[Row] | None:
+    """Return the rows of a result that is there and up to date, or None; `content` is the image file's."""
+    return result_rows(job, out, DONE) if _record_of(job, out) == job.record(sam, content) else None
 
 
 def check_writable(out: Path, missing: Sequence[ImageJob]) -> None:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.torch
 import torch
 from tqdm.auto import tqdm
 
@@ -30,6 +29,7 @@ from sam_nb.masks import bounding_box, iou
 from sam_nb.model.sam import Sam
 from sam_nb.prompts import Prompt, checked_integer, checked_number
 from sam_nb.storage import write_bytes
+from sam_nb.weights.weights_file import encode_weights
 
 if TYPE_CHECKING:
     from sam_nb.images import ImageLike
@@ -325,8 +325,3 @@ def save_weights(sam: Sam, path: str | Path, *, overwrite: bool = False) -> None
     if not str(path).endswith(".safetensors"):
         raise ValueError(f"{str(path)!r}: expected a name that ends in .safetensors")
     write_bytes(path, encode_weights(sam.model), overwrite=overwrite)
-
-
-def encode_weights(model: torch.nn.Module) -> bytes:
-    """Return a model's weights as the bytes of a safetensors file."""
-    return safetensors.torch.save({name: value.cpu().contiguous() for name, value in model.state_dict().items()})

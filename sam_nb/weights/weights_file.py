@@ -139,3 +139,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
         return "It holds other Python objects than tensors, and those could run code"
     return f"The reason: {' '.join(str(error).split())[:200] or type(error).__name__}"
+
+
+def encode_weights(model: torch.nn.Module) -> bytes:
+    """Return a model's weights as the bytes of a safetensors file."""
+    return safetensors.torch.save({name: value.cpu().contiguous() for name, value in model.state_dict().items()})

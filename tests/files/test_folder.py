@@ -19,6 +19,7 @@ from filelock import FileLock
 from PIL import Image
 
 import sam_nb.files.folder as folder_module
+import sam_nb.files.folder_image as image_module
 from sam_nb import Prompt, Segment, Session, load_coco, load_image, load_mask, segment_folder, storage
 
 HEIGHT, WIDTH = 40, 60
@@ -236,7 +237,9 @@ def test_a_killed_run_is_resumed(tmp_path, model, stop, is_update, finished):
         finally:
             run.kill()
             run.wait()
-    assert model.encoded() == [*range(min(finished + 1, COUNT))]
+    ahead = model.encoded()  # results wait to be written
+    assert min(finished + 1, COUNT) <= len(ahead) <= min(finished + 2 + folder_module.AHEAD, COUNT)
+    assert ahead == [*range(len(ahead))]
     left = [path.name for path in out.iterdir() if path.name.startswith(".") and path.suffix != ".lock"]
     assert len(left) == 1, "the killed run left something unfinished, else this test would show nothing"
     before = {name: times(out / name) for name in names[:finished]}
@@ -292,9 +295,11 @@ def test_a_look_can_end_the_run_as_an_interruption_does(model, folder, box, out)
 
     with pytest.raises(KeyboardInterrupt):
         segment_folder(model, folder, box, out, on_image=stop)
-    assert model.encoded() == [2]
+    before = model.encoded()
+    assert before[0] == 2
     rows = segment_folder(model, folder, box, out)
-    assert [row["status"] for row in rows] == ["unchanged", "done", "done"]
+    assert rows[0]["status"] == "unchanged"
+    assert before + model.encoded() == [2, 1, 3], "what was computed when it ended was written, too"
 
 
 def test_a_failing_image_has_its_reason_in_the_table_and_the_others_go_on(model, folder, box, out):
@@ -337,13 +342,13 @@ def test_a_failing_image_has_its_reason_in_the_table_and_the_others_go_on(model,
 
 
 def test_an_empty_mask_is_a_reason_and_the_others_go_on(model, folder, box, out, monkeypatch):
-    decode = folder_module._segments
+    decode = folder_module.segments_of
 
-    def with_an_empty_one(sam, image, prompts):
-        (segment,) = decode(sam, image, prompts)
-        return [Segment(segment.mask & (image[0, 0, 0] != 2), "door", "part", 0.5)]
+    def with_an_empty_one(sam, file):
+        (segment,) = decode(sam, file)
+        return [Segment(segment.mask & (file.image[0, 0, 0] != 2), "door", "part", 0.5)]
 
-    monkeypatch.setattr(folder_module, "_segments", with_an_empty_one)
+    monkeypatch.setattr(folder_module, "segments_of", with_an_empty_one)
     rows = segment_folder(model, folder, box, out)
     assert {row["image"]: row["status"] for row in rows} == {"a.png": "done", "a.jpg": "failed", "b.png": "done"}
     assert "door: the mask is empty" in next(row["reason"] for row in rows if row["image"] == "a.jpg")
@@ -424,7 +429,7 @@ def test_a_full_disk_ends_the_run_and_takes_nothing_away(model, folder, box, out
 
     def full(path, content):
         written.append(path)
-        if len(written) == 6:  # the second image's second file
+        if len(written) >= 6:  # the second image's second file
             write_bytes(path, content[:10])
             raise OSError(28, "No space left on device")
         return write_bytes(path, content)
@@ -579,13 +584,14 @@ ERRORS = [
 
 
 FAULTS = [("decode_image", error) for error in ERRORS]
-FAULTS += [(where, ERRORS[-3]) for where in ("_segments", "save_segments", "replace_folder", "result_rows")]
+FAULTS += [(where, ERRORS[-3]) for where in ("segments_of", "save_segments", "replace_folder", "result_rows")]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault[0]}, {type(fault[1]).__name__}")
 def test_whatever_goes_wrong_with_one_image_the_others_are_done(folder, box, out, monkeypatch, fault):
     where, error = fault
-    true, calls = getattr(folder_module, where), []
+    module = folder_module if where == "segments_of" else image_module
+    true, calls = getattr(module, where), []
 
     def fail_second(*args, **options):
         calls.append(args)
@@ -593,7 +599,7 @@ def test_whatever_goes_wrong_with_one_image_the_others_are_done(folder, box, out
             raise error
         return true(*args, **options)
 
-    monkeypatch.setattr(folder_module, where, fail_second)
+    monkeypatch.setattr(module, where, fail_second)
     rows = segment_folder(Model(box.with_name("log")), folder, box, out)
     assert statuses(rows) == {"a.jpg": "done", "a.png": "failed", "b.png": "done"}
     words = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
@@ -723,11 +729,11 @@ def test_a_full_disk_says_how_to_resume(model, folder, box, out, monkeypatch):
     true = storage.replace_folder
 
     def full(part, place, **options):
-        if place.name == "a.png":
+        if place.name != "a.jpg":
             raise OSError(28, "No space left on device")
         true(part, place, **options)
 
-    monkeypatch.setattr(folder_module, "replace_folder", full)
+    monkeypatch.setattr(image_module, "replace_folder", full)
     with pytest.raises(OSError, match=r"Make room and run again: it resumes: .*out'") as caught:
         segment_folder(model, folder, box, out)
     assert caught.value.errno == 28
@@ -755,15 +761,40 @@ def test_an_old_result_comes_back_if_the_new_one_cannot_get_its_place(model, fol
 
 
 def test_what_appears_during_a_run_is_not_replaced(model, folder, box, out, monkeypatch):
-    true = folder_module.save_segments
+    true = image_module.save_segments
 
     def another_program(*args, **options):
         (out / "a.png").mkdir(exist_ok=True)
         (out / "a.png" / "notes.txt").write_text("mine")
         return true(*args, **options)
 
-    monkeypatch.setattr(folder_module, "save_segments", another_program)
+    monkeypatch.setattr(image_module, "save_segments", another_program)
     rows = segment_folder(model, folder, box, out, overwrite=True)
     assert statuses(rows) == {"a.jpg": "done", "a.png": "failed", "b.png": "done"}
     assert tree(out / "a.png") == {"notes.txt": b"mine"}
     assert "exists already" in rows[1]["reason"]
+
+
+def test_a_list_of_images_from_anywhere(model, folder, out, tmp_path):
+    """Two have the same file name: they go by their paths, and each has a result of its own."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (folder / "b.png").rename(other / "a.png")
+    sources = [folder / "a.jpg", str(other / "a.png"), folder / "a.png"]
+    prompts = {"a.png": [{"box": [10, 5, 29, 24]}], "a.jpg": [], str(folder / "a.png"): [{"box": [1, 2, 9, 12]}]}
+    rows = segment_folder(model, sources, write(tmp_path / "prompts.json", prompts), out)
+    assert [row["image"] for row in rows] == ["a.jpg", str(other / "a.png"), str(folder / "a.png")]
+    assert [row["status"] for row in rows] == ["no prompts", "done", "done"]
+    assert [row["area"] for row in rows[1:]] == [400, 99]
+    assert len([path for path in out.iterdir() if path.is_dir()]) == 2
+    again = segment_folder(model, sources[::-1], tmp_path / "prompts.json", out)
+    assert [row["status"] for row in again] == ["unchanged", "unchanged", "no prompts"]
+    for images, words in (
+        ([], "holds no image"),
+        ([folder / "a.jpg"] * 2, "a.jpg' twice"),
+        ([3], r"images\[0\]: .*int"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            segment_folder(model, images, tmp_path / "prompts.json", out)
+    with pytest.raises(FileNotFoundError, match=r"names 'a\.jpg', and there is no such file in the list"):
+        segment_folder(model, sources[1:], tmp_path / "prompts.json", out)

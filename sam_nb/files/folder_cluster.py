@@ -1,0 +1,146 @@
+"""A folder run on a Dask cluster: images are spread over workers, and each worker loads the model once.
+
+What travels are paths, rows of the table and, once for each worker, weights that are not official; never images. The
+folder of results is the truth here, too: a task that is tried again, its worker having died, takes what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from distributed import Client, Future, as_completed, get_worker
+
+from sam_nb.files.folder_image import failed_or_raise, read, segments_of, write
+from sam_nb.files.folder_state import ImageJob, Row, finished_rows
+from sam_nb.model.lite import WEIGHTS
+from sam_nb.model.loading import load_sam
+from sam_nb.model.sam import Sam
+from sam_nb.weights.checkpoints import CHECKPOINTS, sha256
+from sam_nb.weights.weights_file import encode_weights
+
+IN_HAND = 2  # images that are on their way for each thread of a worker
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """A model, as every worker can load it.
+
+    Attributes
+    ----------
+    name, weights, precision : str
+        As in `Sam`.
+    is_official : bool
+        Whether `load_sam` finds these weights by the name.
+    """
+
+    name: str
+    weights: str
+    precision: str
+    is_official: bool
+
+
+_models: dict[ModelKey, Sam] = {}
+_loading = threading.Lock()
+_computing = threading.Lock()  # one image at a time computes, with all of a worker's threads
+
+
+def made_on_cluster(
+    client: Client, sam: Sam, jobs: Sequence[ImageJob], out: Path, stale: Collection[ImageJob]
+) -> Iterator[tuple[ImageJob, list[Row]]]:
+    """Make the results of images on a cluster; yield each image's rows, whichever is finished first.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    sam : Sam
+        On this computer. Workers load the same weights, on the device that `load_sam` chooses there.
+    jobs : sequence of ImageJob
+    out : pathlib.Path
+    stale : collection of ImageJob
+        Whose results are replaced.
+    """
+    out = out.resolve()
+    key = ModelKey(sam.name, sam.weights, sam.precision, _is_official(sam))
+    weights = None if key.is_official else client.scatter(encode_weights(sam.model), broadcast=True, hash=False)
+    waiting = iter(jobs)
+    in_hand: dict[Future[list[Row]], ImageJob] = {}
+    finished = as_completed()
+
+    def submit(count: int) -> None:
+        for job in islice(waiting, count):
+            task = client.submit(_make, key, weights, _anywhere(job), out, job in stale, pure=False)
+            in_hand[task] = job
+            finished.add(task)
+
+    try:
+        submit(_room(client))
+        for task in finished:
+            job = in_hand.pop(task)
+            error = task.exception()
+            yield job, task.result() if error is None else [failed_or_raise(job, error, out)]
+            submit(max(0, _room(client) - len(in_hand)))
+    finally:
+        client.cancel(list(in_hand))
+
+
+def _is_official(sam: Sam) -> bool:
+    """Tell whether workers find the same weights by the model's name."""
+    return sam.weights == (sha256(WEIGHTS) if sam.name == "lite" else CHECKPOINTS[sam.name].sha256)
+
+
+def _anywhere(job: ImageJob) -> ImageJob:
+    """Return a job whose path does not depend on the folder that a process runs in."""
+    return job if isinstance(job.source, str) else replace(job, source=job.source.absolute())
+
+
+def _room(client: Client) -> int:
+    """Return how many images may be on their way: the memory that they take does not grow with the folder."""
+    return max(1, IN_HAND * sum(client.nthreads().values()))
+
+
+def _make(key: ModelKey, weights: bytes | None, job: ImageJob, out: Path, overwrite: bool) -> list[Row]:
+    """Make the result of an image, on a worker; return its rows."""
+    sam = _model(key, weights)
+    try:
+        file = read(job)
+        if (rows := finished_rows(sam, job, out, file.content)) is not None:
+            return rows  # by a worker that died before it could say so
+        with _computing:
+            segments = segments_of(sam, file)
+        return write(sam, job, file, segments, out, overwrite=overwrite)
+    except Exception as error:
+        return [failed_or_raise(job, error, out)]
+
+
+def _model(key: ModelKey, weights: bytes | None) -> Sam:
+    """Return the model, loaded the first time that this worker is asked for it."""
+    with _loading:
+        if key not in _models:
+            with contextlib.suppress(ValueError):  # not on a worker: a test calls it
+                torch.set_num_threads(get_worker().state.nthreads)
+            _models.clear()  # one at a time: a large model and its successor may be more than the memory holds
+            _models[key] = _load(key, weights)
+        return _models[key]
+
+
+def _load(key: ModelKey, weights: bytes | None) -> Sam:
+    if weights is None:
+        sam = load_sam(key.name, precision=key.precision)
+        if sam.weights != key.weights:
+            raise RuntimeError(
+                f"this worker has other weights of {key.name} than the one who started the run: install the same "
+                "version of sam_nb there"
+            )
+        return sam
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        path.write_bytes(weights)
+        loaded = load_sam(key.name, path, precision=key.precision)
+    return Sam(loaded.model, key.name, key.weights, key.precision)  # a file of another kind had another digest
