@@ -22,6 +22,7 @@ import numpy.typing as npt
 from sam_nb.files import records
 from sam_nb.files.polygons import PIXEL_OFFSET, polygons
 from sam_nb.masks import Segment
+from sam_nb.prompts import shown
 from sam_nb.rasterize import rasterize
 from sam_nb.storage import read_bytes, write_bytes
 
@@ -126,7 +127,7 @@ def decode_labelme(content: bytes) -> list[Segment]:
         with records.naming(f"shape {number}"):
             label, group = records.text_in(shape, "label"), shape.get("group_id")
             if not isinstance(group, int | str | None):
-                raise ValueError(f"group_id: expected an integer, got {records.shown(group)}")
+                raise ValueError(f"group_id: expected an integer, got {shown(group)}")
             outlines.append(_outline(shape, size))
         groups.setdefault((number,) if group is None else (label, group), []).append(number)
     segments: list[Segment] = []
@@ -143,7 +144,7 @@ def _outline(shape: Mapping[str, Any], size: tuple[int, int]) -> npt.NDArray[np.
     """Return the outline of a shape, Nx2, pixels."""
     kind = shape.get("shape_type") or "polygon"
     if kind not in ("polygon", "rectangle"):
-        raise ValueError(f"expected a polygon or a rectangle, got a {kind}: draw it as a polygon, or remove it")
+        raise ValueError(f"expected a polygon or a rectangle, got {shown(kind)}: draw it as a polygon, or remove it")
     with records.naming("points"):
         points = records.checked_numbers(shape.get("points"))
         records.checked_outline(points, size, minimum=3 if kind == "polygon" else 2)

@@ -21,6 +21,7 @@ from pathlib import Path
 from sam_nb.files import records
 from sam_nb.files.polygons import PIXEL_OFFSET, joined_polygon, split_polygon
 from sam_nb.masks import Segment
+from sam_nb.prompts import shown
 from sam_nb.rasterize import rasterize
 from sam_nb.storage import read_bytes, write_bytes, writing
 
@@ -138,7 +139,9 @@ def encode_yolo(
     for segment in segments:
         mask = records.checked_mask(segment, size)
         if segment.category not in names:
-            raise ValueError(f"{segment.name}: expected a category among {', '.join(names)}, got {segment.category!r}")
+            raise ValueError(
+                f"{segment.name}: expected a category among {', '.join(names)}, got {shown(segment.category)}"
+            )
         points = (joined_polygon(mask, tolerance=tolerance) + PIXEL_OFFSET) / (width, height)
         numbers = " ".join(f"{value:.6f}" for value in points.ravel().tolist())
         lines.append(f"{names.index(segment.category)} {numbers}\n")
@@ -164,13 +167,13 @@ def _decode_line(line: str, name: str, size: tuple[int, int], categories: Sequen
         numbers = []
     if len(numbers) == _BOX:
         raise ValueError(
-            f"expected an outline, got a box, {records.shown(line)}; the mask of a box is what the model makes of "
+            f"expected an outline, got a box, {shown(line)}; the mask of a box is what the model makes of "
             "Prompt(box=...)"
         )
     is_class = index.isdecimal() and len(index) < 10 and int(index) < len(categories)
     if not is_class or len(numbers) < 6 or len(numbers) % 2:
         raise ValueError(
-            f"expected a class from 0 to {len(categories) - 1} and at least three points, got {records.shown(line)}"
+            f"expected a class from 0 to {len(categories) - 1} and at least three points, got {shown(line)}"
         )
     points = records.checked_numbers(numbers).reshape(-1, 2) * size[::-1]
     records.checked_outline(points, size)
@@ -195,7 +198,7 @@ def _checked_categories(categories: Sequence[str]) -> list[str]:
     if len(names) < len(categories) or not all(is_line) or len(set(names)) < len(names):
         raise ValueError(
             "categories: expected a list of different names, each of one line, in the order of their numbers, got "
-            f"{records.shown(categories)}"
+            f"{shown(categories)}"
         )
     return names
 
