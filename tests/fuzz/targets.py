@@ -6,6 +6,7 @@ import io
 import json
 import random
 import struct
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -171,10 +172,11 @@ def damaged_classes(rng: random.Random) -> bytes:
 
 def load_yolo_with_classes(path: Path) -> list[Segment]:
     """Load labels whose classes are the damaged file."""
-    classes, labels = path.with_name("classes.txt"), path.with_name("labels.txt")
-    path.replace(classes)
-    labels.write_bytes(encode_yolo(segments(), SIZE, categories=["dot", "ring"]))
-    return load_yolo(labels, SIZE)
+    with tempfile.TemporaryDirectory(prefix="sam-nb-fuzz-") as folder:
+        labels = Path(folder) / "labels.txt"
+        labels.write_bytes(encode_yolo(segments(), SIZE, categories=["dot", "ring"]))
+        labels.with_name("classes.txt").write_bytes(path.read_bytes())
+        return load_yolo(labels, SIZE)
 
 
 # Prompts and sessions -----------------------------------------------------------------------------------------------
