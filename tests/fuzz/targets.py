@@ -4,6 +4,7 @@ import ast
 import functools
 import io
 import json
+import pickle
 import random
 import struct
 import tempfile
@@ -64,7 +65,8 @@ def valid_images() -> tuple[bytes, ...]:
     rng = np.random.default_rng(0)
     rgba = Image.fromarray(rng.integers(0, 256, (11, 17, 4), np.uint8))
     deep = Image.fromarray(rng.integers(0, 65536, (11, 17), np.uint16))
-    colours = {mode: rgba.convert("RGB").convert(mode) for mode in ("1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB")}
+    colours = {mode: rgba.convert("RGB").convert(mode) for mode in ("1", "L", "P", "RGB", "CMYK", "YCbCr")}
+    colours["LAB"] = Image.frombytes("LAB", rgba.size, colours["RGB"].tobytes())
     grey = colours["L"].point(lambda value: 255 * (value > 127))
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a cat"
@@ -360,9 +362,7 @@ def valid_weights(kind: str) -> tuple[bytes, ...]:
         file = io.BytesIO()
         torch.save(content, file)
         found.append(file.getvalue())
-    old = io.BytesIO()
-    torch.save(state, old, _use_new_zipfile_serialization=False)
-    return (*found, old.getvalue())
+    return (*found, pickle.dumps({"a": [1.0]}, protocol=2))
 
 
 def damaged_safetensors(rng: random.Random) -> bytes:
