@@ -114,11 +114,13 @@ def load_image(source: ImageLike) -> npt.NDArray[np.uint8]:
     if isinstance(source, Image.Image):
         return _from_pil(source)
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        return _from_array(np.asarray(source))  # without what a subclass makes of it
+    is_list = isinstance(source, list | tuple)
+    cure = "; make it an array, numpy.array(source), with rows of one length" if is_list else ""
     raise ValueError(
         "not an image: expected a sample's name, a path, a URL, a file's bytes (of an upload button: "
         "upload.value[0].content), a PIL image or a NumPy array, "
-        f"got {type(source).__name__}"
+        f"got {type(source).__name__}{cure}"
     )
 
 

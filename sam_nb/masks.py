@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sam_nb.prompts import as_array, shown
+
 MASK_THRESHOLD = 0.0  # mask where the logits are above it, in all of `segment_anything`'s models
+MAX_LABEL = 2**53  # every integer up to it is one in float64
 MAX_TINT = 16  # between the channels of an image that is grey, after JPEG
 
 
@@ -156,7 +159,8 @@ class Segment:
     def __post_init__(self) -> None:
         for what, value in (("name", self.name), ("category", self.category)):
             if not isinstance(value, str) or (what == "name" and not value.strip()):
-                raise ValueError(f'{what}: expected text, as in Segment(mask, "front wheel", "wheel"), got {value!r}')
+                form = 'Segment(mask, "front wheel", "wheel")'
+                raise ValueError(f"{what}: expected text, as in {form}, got {shown(value)}")
         object.__setattr__(self, "category", self.category if self.category.strip() else self.name)
 
 
@@ -214,7 +218,7 @@ def as_mask(value: npt.ArrayLike, name: str = "mask") -> npt.NDArray[np.bool_]:
     low, high = array.min(), array.max()
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
         return array > 0.5
-    is_flat = low == high and high not in (0, 1, 255, 65535)  # inside or outside?
+    is_flat = low == high and float(high) not in (0, 1, 255, 65535)  # inside or outside?
     if low >= 0 and np.isfinite(high) and not is_flat and ((array == 0) | (array == high)).all():
         return array > 0
     if _is_black_and_white(array):
@@ -241,7 +245,7 @@ def as_labels(value: npt.ArrayLike, name: str = "labels") -> npt.NDArray[np.bool
     array = _one_layer(value, name)
     if array.dtype == bool or array.size == 0:
         return array.astype(bool, copy=False)
-    if not (array.min() >= 0 and np.isfinite(array.max())):
+    if not (array.min() >= 0 and float(array.max()) <= MAX_LABEL):
         raise ValueError(f"{name}: expected integers from 0, {_values_in_words(array)}")
     if _is_black_and_white(array):
         return array > 127
@@ -261,13 +265,7 @@ def _one_layer(value: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
         raise ValueError(f"{name}: expected one mask, HxW, got {len(value)}; choose one, masks.best or masks.mask(0)")
     if isinstance(value, str | PurePath):
         raise ValueError(f"{name}: expected one mask, HxW, got a name; load_mask({str(value)[:80]!r}) reads a file")
-    tensor: Any = value
-    if hasattr(tensor, "detach"):  # torch's, without importing it
-        tensor = tensor.detach().cpu()
-    try:
-        array = np.asarray(tensor)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected one mask, HxW: {error}") from error
+    array = as_array(value, name, "one mask, HxW")
     if array.ndim == 3 and len(array) == 1:
         array = array[0]
     elif array.ndim == 3 and array.shape[2] == 1:
@@ -278,8 +276,6 @@ def _one_layer(value: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
         many = "; choose one of them, masks.best or masks.bits[0]" if array.ndim == 3 else ""
         kind = f"the shape {array.shape}{many}" if array.ndim else type(value).__name__
         raise ValueError(f"{name}: expected one mask, HxW, got {kind}")
-    if array.dtype.kind not in "buif":
-        raise ValueError(f"{name}: expected one mask, HxW, got an array of {array.dtype}")
     return array
 
 

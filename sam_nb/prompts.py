@@ -8,9 +8,10 @@ import base64
 import json
 import math
 import operator
+import re
 import reprlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_OUTSIDE = 0.1  # share of the image's side: a click may slip over the edge, and a box may be loose
+MAX_SHOWN = 80  # characters of a wrong value in a message
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = MAX_SHOWN // 3
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = MAX_SHOWN
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -160,7 +166,7 @@ class Prompt:
         record = parse_json(text)
         known = ("points", "labels", "box", "mask_input")
         if not isinstance(record, dict) or not set(record) <= set(known):
-            got = sorted(record) if isinstance(record, dict) else type(record).__name__
+            got = shown(sorted(record)) if isinstance(record, dict) else type(record).__name__
             raise ValueError(f"expected a JSON object with fields among {', '.join(known)}, got {got}")
         if "mask_input" in record:
             logits = record["mask_input"]
@@ -204,20 +210,42 @@ def warn_if_unlikely(prompts: Sequence[Prompt], height: int, width: int) -> None
         )
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str | bytes, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """Return what JSON text holds; a byte-order mark, which some editors put in front of it, is passed over.
+
+    Parameters
+    ----------
+    text : str or bytes
+        Bytes of a file are decoded as UTF-8, or as UTF-16 or UTF-32 if they are.
+    object_pairs_hook : callable, optional
+        As for `json.loads`.
 
     Raises
     ------
     ValueError
         The text is not JSON, or not text.
     """
-    if not isinstance(text, str):
+    if not isinstance(text, str | bytes):
         raise ValueError(f"expected JSON text, got {type(text).__name__}; of a file: path.read_text(encoding='utf-8')")
     try:
-        return json.loads(text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as error:
+        return json.loads(
+            text.removeprefix("\ufeff") if isinstance(text, str) else text, object_pairs_hook=object_pairs_hook
+        )
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"not JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError("not JSON that can be read: lists and objects in it lie too deep in each other") from error
+    except ValueError as error:  # Python's own words advise to lift its limit
+        raise ValueError("not JSON that can be read: it holds an integer of thousands of digits") from error
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, at most a line of it."""
+    try:
+        text = re.sub(r"\n\s*", " ", _SHORT.repr(value))
+    except ValueError:  # an integer of thousands of digits
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def checked_integer(value: object, name: str, at_least: int) -> int:
@@ -233,7 +261,7 @@ def checked_integer(value: object, name: str, at_least: int) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or number < at_least:
-        raise ValueError(f"{name}: expected an integer, {at_least} or more, got {value!r}")
+        raise ValueError(f"{name}: expected an integer, {at_least} or more, got {shown(value)}")
     return number
 
 
@@ -251,7 +279,8 @@ def checked_number(value: object, name: str, above: float = -math.inf, up_to: fl
         number = math.nan
     if not (math.isfinite(number) and above < number <= up_to):
         limits = [f"above {above:g}"] * (above > -math.inf) + [f"at most {up_to:g}"] * (up_to < math.inf)
-        raise ValueError(f"{name}: expected a finite number{', ' * bool(limits)}{' and '.join(limits)}, got {value!r}")
+        wanted = f"a finite number{', ' * bool(limits)}{' and '.join(limits)}"
+        raise ValueError(f"{name}: expected {wanted}, got {shown(value)}")
     return number
 
 
@@ -282,18 +311,52 @@ def _without_tensors(value: Any) -> Any:
         return np.asarray(tensor.float())
 
 
-def _array(value: npt.ArrayLike, what: str, expected: str, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-    """Return a new array, or raise a ValueError that says what was expected."""
+def as_array(value: object, name: str, expected: str) -> npt.NDArray[Any]:
+    """Return the numbers of a value, bool, integers or floats: the value itself if it is such an array.
+
+    Parameters
+    ----------
+    value : array-like
+        Also a tensor of torch, on any device, or lists in which there are some.
+    name, expected : str
+        What the error calls it, and what it should be.
+
+    Raises
+    ------
+    ValueError
+        It holds anything else, or its lists differ in length.
+    """
     try:
-        return np.array(_without_tensors(value), dtype=dtype)
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: a tensor without values
-        raise ValueError(f"{what}: expected {expected}, got {reprlib.repr(value)}") from error
+        array = np.asarray(_without_tensors(value))
+        if array.dtype.kind == "O":  # fractions and the like
+            array = array.astype(np.float64)
+    except Exception as error:  # of somebody's class, of a tensor without values: anything
+        raise ValueError(f"{name}: expected {expected}, got {shown(value)}{_odd_length(value)}") from error
+    if array.dtype.kind not in "buif":
+        got = f"an array of {array.dtype}" if isinstance(value, np.ndarray) else shown(value)
+        raise ValueError(f"{name}: expected {expected}, got {got}")
+    return array
 
 
-def _numbers(value: npt.ArrayLike, what: str, expected: str) -> npt.NDArray[np.float64]:
-    array = _array(value, what, expected, np.float64)
+def _odd_length(value: object) -> str:
+    """Return which item of a list differs in length from the first, and the cure, to end a sentence; "" if none."""
+    if not isinstance(value, list | tuple):
+        return ""
+    # An array of no dimensions has a length, but not one that can be taken.
+    has_length = [isinstance(item, list | tuple) or bool(getattr(item, "shape", ())) for item in value]
+    lengths = [len(item) if has else 1 for item, has in zip(value, has_length, strict=True)]
+    number = next((number for number, length in enumerate(lengths) if length != lengths[0]), 0)
+    if not number:
+        return ""
+    values = "1 value" if lengths[number] == 1 else f"{lengths[number]} values"
+    return f"; item {number} has {values} and item 0 has {lengths[0]}: give each as many"
+
+
+def _numbers(value: npt.ArrayLike, name: str, expected: str) -> npt.NDArray[np.float64]:
+    with np.errstate(over="ignore"):  # becomes infinite
+        array = as_array(value, name, expected).astype(np.float64)
     if not np.isfinite(array).all():
-        raise ValueError(f"{what}: expected finite numbers, got NaN or infinity: {array.tolist()}")
+        raise ValueError(f"{name}: expected finite numbers, got NaN or infinity: {shown(array.tolist())}")
     return array
 
 
@@ -309,13 +372,13 @@ def _points(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _labels(value: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    array = np.atleast_1d(_array(value, "labels", "1 (on the object) or 0 (off it) for each point"))
+    array = np.atleast_1d(as_array(value, "labels", "1 (on the object) or 0 (off it) for each point"))
     if array.ndim == 2 and len(array) == 1:
         array = array[0]
     if array.ndim != 1:
         raise ValueError(f"labels: expected one label, 1 or 0, for each point, got the shape {array.shape}")
     if not np.isin(array, (0, 1)).all():
-        raise ValueError(f"labels: expected 1 (on the object) or 0 (off it), got {array.tolist()}")
+        raise ValueError(f"labels: expected 1 (on the object) or 0 (off it), got {shown(array.tolist())}")
     return array.astype(np.int64)
 
 
@@ -338,8 +401,10 @@ def _box(value: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _mask_input(value: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    array = _array(value, "mask_input", "low-res logits, 1xhxw or hxw")
-    if not np.issubdtype(array.dtype, np.floating) or np.isin(array, (0, 1)).all():
+    array = as_array(value, "mask_input", "low-res logits, 1xhxw or hxw")
+    if not array.size:
+        raise ValueError(f"mask_input: expected low-res logits, 1xhxw or hxw, got the shape {array.shape}")
+    if array.dtype.kind != "f" or np.isin(array, (0, 1)).all():
         raise ValueError(
             f"mask_input: expected low-res logits (float, one of Masks.logits), got a binary mask of {array.dtype}. "
             "Logits are about -10 off the object and +10 on it"

@@ -21,4 +21,4 @@ def rasterize(polygons: Sequence[npt.ArrayLike], size: tuple[int, int]) -> npt.N
     for points in polygons:
         # One at a time: in a single call, OpenCV leaves out what two polygons both cover.
         cv2.fillPoly(mask, [np.floor(points).astype(np.int32)], 1)
-    return mask.astype(bool)
+    return mask.view(bool)  # zeros and ones; a copy would take memory for all of a huge image

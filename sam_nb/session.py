@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sam_nb.images import ImageLike, load_image
 from sam_nb.masks import Masks, Segment
 from sam_nb.palette import PALETTE, Color
-from sam_nb.prompts import Prompt, checked_integer, parse_json
+from sam_nb.prompts import Prompt, checked_integer, parse_json, shown
 
 if TYPE_CHECKING:
     from sam_nb.model.sam import Sam
@@ -314,7 +314,7 @@ class Session:
         others = {other.name for position, other in enumerate(self.objects) if position != index}
         if not name or not category or name in others:
             reason = "is taken by another object" if name in others else "and class must not be empty"
-            raise ValueError(f"the name {name!r} {reason}")
+            raise ValueError(f"the name {shown(name)} {reason}")
         self._replace(index, replace(item, name=name, category=category))
 
     def delete(self, index: int | None = None) -> None:
@@ -528,7 +528,8 @@ def _read(text: str, size: tuple[int, int]) -> _State:
     if not isinstance(record, dict) or "sam_nb_session" not in record:
         raise ValueError('not a session: expected a JSON object with the field "sam_nb_session"')
     if record["sam_nb_session"] != FORMAT:
-        raise ValueError(f"a session of format {record['sam_nb_session']!r}: this version of sam_nb reads {FORMAT}")
+        found = shown(record["sam_nb_session"])
+        raise ValueError(f"a session of format {found}: this version of sam_nb reads {FORMAT}")
     try:
         height, width = record["image"]["height"], record["image"]["width"]
         objects = tuple(_object(item, size) for item in record["objects"])
@@ -539,8 +540,8 @@ def _read(text: str, size: tuple[int, int]) -> _State:
         raise ValueError(f"a damaged session: {error}") from error
     if (height, width) != size:
         raise ValueError(
-            f"a session about an image of {width}x{height}, but this image has {size[1]}x{size[0]}: the coordinates "
-            "would mean other pixels"
+            f"a session about an image of {shown(width)}x{shown(height)}, but this image has {size[1]}x{size[0]}: the "
+            "coordinates would mean other pixels"
         )
     if len({item.name for item in objects}) < len(objects) or selected >= len(objects):
         raise ValueError("a damaged session: names must differ, and the selected object must exist")
@@ -550,13 +551,13 @@ def _read(text: str, size: tuple[int, int]) -> _State:
 def _object(item: dict[str, Any], size: tuple[int, int]) -> PromptedObject:
     name, category = _word(item["name"]), _word(item["category"])
     if not name or not category:
-        raise ValueError(f"an object's name and class must not be empty, got {name!r} and {category!r}")
+        raise ValueError(f"an object's name and class must not be empty, got {shown(name)} and {shown(category)}")
     steps = []
     for number, step in enumerate(item["steps"], start=1):
         try:
             steps.append(_step(step, size))
         except ValueError as error:
-            raise ValueError(f"{name!r}, step {number}: {error}") from error
+            raise ValueError(f"{shown(name)}, step {number}: {error}") from error
     return PromptedObject(name, category, _color(item["color"]), tuple(steps))
 
 
@@ -567,19 +568,19 @@ def _word(value: object) -> str:
 
 def _color(values: Any) -> Color:
     if not isinstance(values, list) or len(values) != 3 or not all(type(value) is int for value in values):
-        raise ValueError(f"expected a colour of three numbers from 0 to 255, got {values!r}")
+        raise ValueError(f"expected a colour of three numbers from 0 to 255, got {shown(values)}")
     red, green, blue = values
     if not 0 <= min(values) <= max(values) <= 255:
-        raise ValueError(f"expected a colour of three numbers from 0 to 255, got {values!r}")
+        raise ValueError(f"expected a colour of three numbers from 0 to 255, got {shown(values)}")
     return red, green, blue
 
 
 def _step(record: dict[str, Any], size: tuple[int, int]) -> Step:
     if not isinstance(record, dict) or not {"point", "box", "choose"} & set(record):
-        raise ValueError(f'expected a JSON object with "point" and "label", "box" or "choose", got {record!r}')
+        raise ValueError(f'expected a JSON object with "point" and "label", "box" or "choose", got {shown(record)}')
     place = record.get("point", record.get("box", []))
     if not isinstance(place, list) or not all(isinstance(number, int | float) for number in place):
-        raise ValueError(f"expected a list of numbers, got {place!r}")
+        raise ValueError(f"expected a list of numbers, got {shown(place)}")
     if "point" in record:
         label = checked_integer(record["label"], "label", 0)
         Prompt(points=[place], labels=[label]).check_inside(*size)
@@ -590,5 +591,5 @@ def _step(record: dict[str, Any], size: tuple[int, int]) -> Step:
         return Box(*map(float, place))
     index = checked_integer(record["choose"], "choose", 0)
     if index >= 3:
-        raise ValueError(f"expected the index of a mask, 0 to 2, got {index!r}")
+        raise ValueError(f"expected the index of a mask, 0 to 2, got {shown(index)}")
     return Choice(index)

@@ -40,8 +40,9 @@ def test_rgb_array_comes_back_as_a_copy():
         ((RGB / 255).astype(np.float32), RGB),
         (RGB > 30, (RGB > 30) * np.uint8(255)),
         (RGB[:, ::-1], RGB[:, ::-1]),
+        (RGB[..., 0].view(np.matrix), np.repeat(RGB[..., :1], 3, axis=2)),
     ],
-    ids=["grey", "one channel", "16 bit", "int64", "float64", "float32", "bool", "reversed view"],
+    ids=["grey", "one channel", "16 bit", "int64", "float64", "float32", "bool", "reversed view", "matrix"],
 )
 def test_arrays_of_every_type(array, expected):
     image = load_image(array)
@@ -125,7 +126,12 @@ def test_a_path_object_is_never_a_sample(tmp_path, monkeypatch):
         (np.full((5, 5), 200.0), r"floats in \[0, 1\], got \[200, 200\]"),
         (np.full((5, 5), -1), r"integers in \[0, 255\], got \[-1, -1\]"),
         (np.full((5, 5), 1j), "expected numbers"),
-        (None, "not an image: expected a sample's name.*got NoneType"),
+        (None, "not an image: expected a sample's name.*got NoneType$"),
+        (
+            [[1, 2], [3]],
+            r"not an image: .*got list; make it an array, numpy\.array\(source\), with rows of one length$",
+        ),
+        (np.array([[1, "a"]], object), "expected numbers .* got an array of object"),
         ("ftp://127.0.0.1/x.png", "an image from .ftp.* begins with http"),
     ],
 )

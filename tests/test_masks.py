@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sam_nb.masks import Masks, Segment, as_labels, as_mask, bounding_box, iou
@@ -231,6 +232,13 @@ def labels_of(blob, *numbers):
     return np.where(np.roll(blob, 3, axis=0) & ~blob, numbers[-1], labels)
 
 
+class Fails:
+    """An array that cannot be made, with an error of its own."""
+
+    def __array__(self, *args, **options):
+        raise KeyError("no array")
+
+
 NOT_ONE_MASK = {
     "labels": (lambda blob: labels_of(blob, 1, 2, 3, 4), r"got 5 values.*labels == 4 .*labels > 0"),
     "VOC's border": (lambda blob: labels_of(blob, 1, 15, 255), r"got 4 values, 0, 1, 15, 255; .*borders to ignore"),
@@ -246,8 +254,15 @@ NOT_ONE_MASK = {
     "three masks": (lambda blob: np.stack([blob] * 3), r"choose one of them, masks.best"),
     "text": (lambda blob: np.full(blob.shape, "a"), "an array of <U1"),
     "nothing": (lambda blob: None, "expected one mask, HxW, got NoneType"),
-    "a dict": (lambda blob: {"size": [9, 9], "counts": "x"}, "expected one mask, HxW, got dict"),
-    "ragged": (lambda blob: [[1, 0], [1]], "expected one mask, HxW: "),
+    "a dict": (lambda blob: {"size": [9, 9], "counts": "x"}, "expected one mask, HxW, got {'"),
+    "an array that fails": (lambda blob: Fails(), r"expected one mask, HxW, got <.*Fails"),
+    "a tensor without values": (lambda blob: torch.ones(3, 4, device="meta"), "expected one mask, HxW, got tensor"),
+    "complex": (lambda blob: np.full(blob.shape, 1j), "expected one mask, HxW, got an array of complex128"),
+    "too much for float16": (lambda blob: np.full((3, 4), -np.inf, np.float16), "got NaN or infinite values"),
+    "ragged": (
+        lambda blob: [[1, 0], [1]],
+        r"expected one mask, HxW, got \[\[1, 0\], \[1\]\]; item 1 has 1 value and item 0 has 2: give each as many$",
+    ),
 }
 
 
@@ -301,3 +316,10 @@ def test_a_segment_s_second_argument_is_its_class_if_there_is_no_third(blob):
 def test_a_segment_s_name_and_class_are_text(blob, fields, message):
     with pytest.raises(ValueError, match=message):
         Segment(blob, *fields)
+
+
+@pytest.mark.parametrize("value", [1e300, 2.0**63, np.inf, np.nan, -1])
+def test_labels_are_numbers_that_integers_can_hold(value):
+    with pytest.raises(ValueError, match="labels: expected integers from 0, got"):
+        as_labels(np.array([[0, 1, 2, value]]))
+    np.testing.assert_array_equal(as_labels(np.array([[0.0, 1, 2, 2**53]])), [[0, 1, 2, 2**53]])

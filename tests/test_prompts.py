@@ -2,6 +2,9 @@ import copy
 import json
 import pickle
 import warnings
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -38,6 +41,13 @@ def test_a_prompt_does_not_change():
         prompt.box = (0, 0, 1, 1)
 
 
+class Fails:
+    """An array that cannot be made, with an error of its own."""
+
+    def __array__(self, *args, **options):
+        raise KeyError("no array")
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -66,7 +76,7 @@ def test_a_prompt_does_not_change():
         ({"points": torch.ones(1, 2, device="meta")}, r"points: expected numbers, \[\(x, y\), \.\.\.\], got tensor"),
         ({"points": [(1, 2)], "labels": torch.ones(1, device="meta")}, "labels: expected 1 .* for each point, got"),
         ({"points": [(1, 2)], "labels": [[1], [0, 1]]}, "labels: expected 1 .* for each point, got"),
-        ({"points": [(1, 2)], "labels": "yes"}, r"labels: expected 1 .* got \['yes'\]"),
+        ({"points": [(1, 2)], "labels": "yes"}, r"labels: expected 1 .* for each point, got 'yes'"),
         (
             {"points": [(1, 2), (3, 4)], "labels": [[1], [0]]},
             r"one label, .* got the shape \(2, 1\)",
@@ -75,11 +85,49 @@ def test_a_prompt_does_not_change():
         ({"points": np.zeros((0, 2)), "labels": [1], "box": (1, 2, 3, 4)}, "0 points but 1 labels"),
         ({"points": np.zeros((0, 2)), "labels": []}, "at least one point, got none"),
         ({"labels": []}, "an empty prompt"),
+        (
+            {"points": [[1, 2], [3]]},
+            r"points: expected .* got \[\[1, 2\], \[3\]\]; item 1 has 1 value and item 0 has 2: give each as many$",
+        ),
+        ({"points": [[1, 2], 3]}, "item 1 has 1 value and item 0 has 2"),
+        ({"points": [[1, 2], np.float32(3)]}, "item 1 has 1 value and item 0 has 2"),
+        ({"points": [(1, 2)], "labels": [1, [0, 1, 1]]}, "item 1 has 3 values and item 0 has 1: give each as many"),
+        ({"box": [[1, 2], [3]]}, r"box: expected four numbers \(x0, y0, x1, y1\), got .* item 1 has 1 value"),
+        ({"box": ["1", "2", "30", "40"]}, r"box: expected four numbers .*, got \['1', '2', '30', '40'\]$"),
+        ({"points": np.array([[1 + 2j, 3]])}, "points: expected numbers, .* got an array of complex128$"),
+        ({"points": np.array([["2020-01-01", "2020-01-02"]], "M8[D]")}, r"got an array of datetime64\[D\]$"),
+        (
+            {"points": [(1, 2)], "labels": np.zeros(1, "u1, f4")},
+            "labels: expected 1 .* for each point, got an array of",
+        ),
+        ({"points": [(1, 2)], "labels": Decimal("sNaN")}, "labels: expected 1 .* for each point, got Decimal"),
+        ({"points": [Fails()]}, r"points: expected numbers, \[\(x, y\), \.\.\.\], got \[<.*Fails"),
+        ({"mask_input": [["a"]]}, r"mask_input: expected low-res logits, 1xhxw or hxw, got \[\['a'\]\]$"),
+        ({"mask_input": np.array([[None, "a"]])}, "mask_input: expected low-res logits, .* got array"),
+        ({"mask_input": np.zeros((0, 4))}, r"mask_input: expected low-res logits, .* got the shape \(0, 4\)"),
     ],
 )
 def test_an_invalid_prompt_is_refused(fields, words):
     with pytest.raises(ValueError, match=words):
         Prompt(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"points": "a" * 5000},
+        {"points": [[1, 2], ["a" * 5000]]},
+        {"points": np.full((64, 2), np.nan)},
+        {"box": np.full((64, 64), np.nan)},
+        {"points": [(1, 2)], "labels": [7] * 5000},
+        {"points": [(10**5000, 2)]},
+    ],
+)
+def test_a_message_shows_at_most_a_line_of_a_value(fields):
+    with pytest.raises(ValueError, match="expected") as caught:
+        Prompt(**fields)
+    assert len(str(caught.value)) < 250
+    assert "\n" not in str(caught.value)
 
 
 def test_a_prompt_far_outside_the_image_is_refused():
@@ -118,6 +166,7 @@ def same(one, other):
         ({"points": np.zeros((1, 0, 2)), "labels": np.zeros((1, 0)), "box": (1, 1, 9, 9)}, {"box": (1, 1, 9, 9)}),
         ({"labels": [], "box": (1, 1, 9, 9)}, {"box": (1, 1, 9, 9)}),
         ({"box": torch.tensor([[1.0, 1, 9, 9]], requires_grad=True)}, {"box": (1, 1, 9, 9)}),
+        ({"points": [(Fraction(1, 2), Decimal("2.5"))]}, {"points": [(0.5, 2.5)]}),
         ({"mask_input": torch.full((1, 1, 8, 8), -2.0, requires_grad=True)}, {"mask_input": np.full((8, 8), -2.0)}),
     ],
 )
@@ -180,6 +229,13 @@ def test_integers_and_numbers_are_checked_by_name():
     for value in (0, np.nan, np.inf, 10**400, "0.1", None, [1, 2]):
         with pytest.raises(ValueError, match="lr: expected a finite number, above 0, got"):
             checked_number(value, "lr", above=0)
+    for check in (partial(checked_integer, at_least=10**9), partial(checked_number, above=-1, up_to=1)):
+        for value in ("a" * 5000, [0] * 5000, 2.5):
+            with pytest.raises(ValueError, match=r"ratio: expected") as caught:
+                check(value, "ratio")
+            assert len(str(caught.value)) < 200
+    with pytest.raises(ValueError, match="at most 1, got <int>"):
+        checked_number(10**5000, "ratio", up_to=1)
     with pytest.raises(ValueError, match=r"ratio: expected a finite number, above -1 and at most 1, got 1\.5"):
         checked_number(1.5, "ratio", above=-1, up_to=1)
 
@@ -206,9 +262,11 @@ def test_json_both_ways():
     [
         ("{", "not JSON"),
         ("[1, 2]", "expected a JSON object"),
-        ("[" * 100_000, "not JSON"),
-        ("9" * 5000, "not JSON|expected a JSON object"),
-        (b"{}", "expected JSON text, got bytes"),
+        ("[" * 100_000, "not JSON that can be read: lists and objects in it lie too deep in each other$"),
+        ("9" * 5000, "not JSON that can be read: it holds an integer of thousands of digits$|expected a JSON object"),
+        (7, "expected JSON text, got int"),
+        (b"\xff", "not JSON: 'utf-8' codec can't decode"),
+        (json.dumps(dict.fromkeys(map(str, range(5000)))), r"fields among .*, got \['0', .*\.\.\.$"),
         ('{"points": [[1e999, 2]]}', "points: expected finite numbers"),
         ('{"points": [[' + "[" * 500 + "]" * 500 + "]]}", "points: expected numbers"),
         ('{"mask_input": {"shape": [1, 1e400, 8], "float32": "AAAAAA=="}}', "mask_input is damaged"),

@@ -326,6 +326,11 @@ def test_an_invalid_step_is_refused_and_changes_nothing(session):
     [
         (lambda record: record.pop("objects"), "a damaged session: KeyError"),
         (lambda record: record.update(sam_nb_session=99), "format 99"),
+        (lambda record: record.update(sam_nb_session=[9] * 5000), r"format \[9, .*\.\.\.: this version"),
+        (lambda record: record["image"].update(width=[9] * 5000), r"an image of \[9, .*\.\.\.x48, but this image"),
+        (lambda record: record["objects"][0]["steps"].append({"box": [[9] * 5000]}), r"numbers, got \[\[9, .*\.\.\.$"),
+        (lambda record: record["objects"][0]["steps"].append({"bax": "9" * 5000}), r"or \"choose\", got \{'bax'"),
+        (lambda record: record["objects"][0].update(color=[9] * 5000), r"from 0 to 255, got \[9, .*\.\.\.$"),
         (lambda record: record["image"].update(width=65), "an image of 65x48, but this image has 64x48"),
         (lambda record: record.pop("image"), "damaged session: KeyError: 'image'"),
         (lambda record: record.update(selected=7), "selected object must exist"),

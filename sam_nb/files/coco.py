@@ -26,6 +26,7 @@ import pycocotools.mask
 from sam_nb.files import records
 from sam_nb.files.polygons import polygons
 from sam_nb.masks import Segment, bounding_box
+from sam_nb.prompts import shown
 from sam_nb.storage import read_bytes, write_bytes
 
 MAX_BITS = 40  # of a number in compressed text
@@ -188,11 +189,10 @@ def decode_coco_images(content: bytes) -> list[CocoImage | ValueError]:
     by_image: dict[object, list[Mapping[str, Any]]] = {}
     for annotation in annotations:
         key = annotation.get("image_id", alone)  # a file of one image may do without
-        by_image.setdefault(key if isinstance(key, int | str) else None, []).append(annotation)
-    if found and annotations and not any(image.get("id") in by_image for image in found):
-        ids = records.shown([image.get("id") for image in found])[1:-1]
-        other = records.shown(annotations[0].get("image_id"))
-        raise ValueError(f"expected annotations of the image with id {ids}, got those of image_id {other}")
+        by_image.setdefault(_key(key), []).append(annotation)
+    if found and annotations and not any(_key(image.get("id")) in by_image for image in found):
+        first, other = shown(found[0].get("id")), shown(annotations[0].get("image_id"))
+        raise ValueError(f"expected annotations of the image with id {first}, got those of image_id {other}")
     images: list[CocoImage | ValueError] = []
     for number, image in enumerate(found):
         try:
@@ -201,7 +201,7 @@ def decode_coco_images(content: bytes) -> list[CocoImage | ValueError]:
         except ValueError as error:
             images.append(error)
             continue
-        own = by_image.get(image.get("id"), [])
+        own = by_image.get(_key(image.get("id")), [])
         images.append(CocoImage(str(image.get("file_name", "")), size, tuple(own), names))
     return images
 
@@ -213,7 +213,8 @@ def _category_names(record: Mapping[str, Any]) -> dict[object, str]:
         with records.naming(f"categories, number {number}"):
             key, name = _checked_id(category.get("id")), records.text_in(category, "name")
             if names.setdefault(key, name) != name:
-                raise ValueError(f"expected one name for each id, got {names[key]!r} and {name!r} for {key!r}")
+                both = f"{shown(names[key])} and {shown(name)}"
+                raise ValueError(f"expected one name for each id, got {both} for {shown(key)}")
     return names
 
 
@@ -221,10 +222,10 @@ def _decode_annotation(
     annotation: Mapping[str, Any], number: int, names: Mapping[object, str], size: tuple[int, int]
 ) -> Segment:
     label = annotation.get("id", number)
-    with records.naming(f"annotation {label}"):
+    with records.naming(f"annotation {label if isinstance(label, int) else shown(label)}"):
         category = _checked_id(annotation.get("category_id"))
         if category not in names:
-            raise ValueError(f"category_id: expected one of categories, {records.shown([*names])}, got {category!r}")
+            raise ValueError(f"category_id: expected one of categories, {shown([*names])}, got {shown(category)}")
         mask = records.checked_covers(_decode_segmentation(annotation.get("segmentation"), size))
         name = annotation.get("name")
         is_named = isinstance(name, str) and name.strip()
@@ -232,9 +233,14 @@ def _decode_annotation(
     return Segment(mask, str(name) if is_named else f"object {label}", names[category], score)
 
 
+def _key(value: object) -> object:
+    """Return an id as a key of a dict, whatever the file holds in its place."""
+    return value if isinstance(value, int | str | None) else repr(value)
+
+
 def _checked_id(value: object) -> int | str:
     if not isinstance(value, int | str):
-        raise ValueError(f"expected an id, an integer, got {records.shown(value)}")
+        raise ValueError(f"expected an id, an integer, got {shown(value)}")
     return value
 
 
@@ -246,7 +252,7 @@ def _checked_score(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         score = math.nan
     if not math.isfinite(score):
-        raise ValueError(f"score: expected a finite number, got {records.shown(value)}")
+        raise ValueError(f"score: expected a finite number, got {shown(value)}")
     return score
 
 
@@ -270,13 +276,11 @@ def _decode_segmentation(form: object, size: tuple[int, int]) -> npt.NDArray[np.
         rle = pycocotools.mask.merge(pycocotools.mask.frPyObjects(_checked_polygons(form, size), *size))
         return _decode_rle(_run_lengths(rle["counts"]), size)
     if not isinstance(form, dict) or not isinstance(form.get("counts"), list | str):
-        raise ValueError(
-            f"expected polygons, [[x0, y0, x1, y1, ...], ...], or size and counts, got {records.shown(form)}"
-        )
+        raise ValueError(f"expected polygons, [[x0, y0, x1, y1, ...], ...], or size and counts, got {shown(form)}")
     if form.get("size") != list(size):
         raise ValueError(
             f"expected a run-length encoding of the image's size {list(size)} (height, width), got "
-            f"{records.shown(form.get('size'))}: is it for another image?"
+            f"{shown(form.get('size'))}: is it for another image?"
         )
     counts = form["counts"]
     return _decode_rle(counts if isinstance(counts, list) else _run_lengths(counts.encode("utf-8")), size)
@@ -287,10 +291,10 @@ def _checked_polygons(form: Sequence[object], size: tuple[int, int]) -> list[lis
     for number, polygon in enumerate(form, start=1):
         with records.naming(f"polygon {number} of {len(form)}"):
             if not isinstance(polygon, list):
-                raise ValueError(f"expected a list of numbers, [x0, y0, x1, y1, ...], got {records.shown(polygon)}")
+                raise ValueError(f"expected a list of numbers, [x0, y0, x1, y1, ...], got {shown(polygon)}")
             numbers = records.checked_numbers(polygon)
             if numbers.ndim != 1 or len(numbers) % 2:
-                raise ValueError(f"expected x and y in turn, [x0, y0, x1, y1, ...], got {records.shown(polygon)}")
+                raise ValueError(f"expected x and y in turn, [x0, y0, x1, y1, ...], got {shown(polygon)}")
             records.checked_outline(numbers.reshape(-1, 2), size)
             found.append(numbers.tolist())
     return found
@@ -303,8 +307,17 @@ def _decode_rle(runs: Sequence[int], size: tuple[int, int]) -> npt.NDArray[np.bo
     height, width = size
     if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
         raise ValueError(f"damaged run-length encoding: expected {height * width} pixels ({width}x{height})")
-    bits = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    return np.ascontiguousarray(bits.reshape(width, height).T)
+    mask = np.zeros((height, width), bool)  # of a huge image, only the part that is written takes memory
+    if not any(runs[1::2]):
+        return mask
+    ends = np.cumsum(runs, dtype=np.int64)
+    left, right = int(ends[0]) // height, -(-int(ends[len(ends) // 2 * 2 - 1]) // height)
+    ends = np.clip(ends, left * height, right * height)
+    bits = np.repeat(np.arange(len(ends)) % 2 == 1, np.diff(ends, prepend=left * height))
+    columns = bits.reshape(right - left, height)
+    rows = np.flatnonzero(columns.any(axis=0))
+    mask[rows[0] : rows[-1] + 1, left:right] = columns[:, rows[0] : rows[-1] + 1].T
+    return mask
 
 
 def _run_lengths(counts: bytes) -> list[int]:

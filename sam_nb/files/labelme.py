@@ -23,6 +23,7 @@ import numpy.typing as npt
 from sam_nb.files import records
 from sam_nb.files.polygons import PIXEL_OFFSET, polygons
 from sam_nb.masks import Segment
+from sam_nb.prompts import shown
 from sam_nb.rasterize import rasterize
 from sam_nb.storage import read_bytes, write_bytes
 
@@ -163,7 +164,7 @@ class LabelmeImage:
             with records.naming(f"shape {number}"):
                 label, group = records.text_in(self.shapes[number], "label"), self.shapes[number].get("group_id")
                 if not isinstance(group, int | str | None):
-                    raise ValueError(f"group_id: expected an integer, got {records.shown(group)}")
+                    raise ValueError(f"group_id: expected an integer, got {shown(group)}")
                 outlines.append(_outline(self.shapes[number], self.size))
         names = [self.shapes[number].get("description") for number in members]
         name = next((name for name in names if isinstance(name, str) and name.strip()), default)
@@ -184,7 +185,7 @@ def _outline(shape: Mapping[str, Any], size: tuple[int, int]) -> npt.NDArray[np.
     """Return the outline of a shape, Nx2, pixels."""
     kind = shape.get("shape_type") or "polygon"
     if kind not in ("polygon", "rectangle"):
-        raise ValueError(f"expected a polygon or a rectangle, got a {kind}: draw it as a polygon, or remove it")
+        raise ValueError(f"expected a polygon or a rectangle, got {shown(kind)}: draw it as a polygon, or remove it")
     with records.naming("points"):
         points = records.checked_numbers(shape.get("points"))
         records.checked_outline(points, size, minimum=3 if kind == "polygon" else 2)

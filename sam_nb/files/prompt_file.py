@@ -23,17 +23,19 @@ So neither form changes a mask that you have seen already. An empty list gives t
 
 import json
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from sam_nb.prompts import Prompt
+from sam_nb.prompts import Prompt, parse_json, shown
 
 ANY_IMAGE = "*"  # the entry of all images that the prompt file does not name
 
 _PROMPT_FIELDS = ("points", "labels", "box")  # of `Prompt`, in a prompt file
 _FIELDS = ("name", "category", *_PROMPT_FIELDS)
 _EXAMPLE = '{"a.jpg": [{"name": "wheel", "box": [x0, y0, x1, y1]}, ...], "*": [...]}'
-_MAX_SHOWN = 80  # characters of a wrong entry in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +95,16 @@ def read_prompt_file(path: Path) -> dict[str, ImagePrompts | None]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no prompt file {str(path)!r} (looked in {str(path.parent.resolve())!r})")
+    twice: list[str] = []
     try:
-        entries = json.loads(path.read_bytes(), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} is not a prompt file: expected JSON in UTF-8, got: {error}") from error
+        entries = parse_json(path.read_bytes(), partial(_noting_duplicates, twice))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not a prompt file: {error}") from error
+    if twice:
+        raise ValueError(
+            f"{str(path)!r} is not a prompt file: {shown(twice[0])} appears twice, and the second would hide the "
+            "first; put all objects in one list"
+        )
     if not isinstance(entries, dict) or not entries:
         raise ValueError(
             f"{str(path)!r} is not a prompt file: expected a JSON object with an entry for each image, "
@@ -108,16 +116,15 @@ def read_prompt_file(path: Path) -> dict[str, ImagePrompts | None]:
             '{"a.jpg": {"sam_nb_session": ...}}, or under "*" if it holds for all'
         )
     named = {unicodedata.normalize("NFC", name): entry for name, entry in entries.items()}
-    return {name: _image_prompts(entry, f"{path.name}, {name!r}") for name, entry in named.items()}
+    return {name: _image_prompts(entry, f"{path.name}, {shown(name)}") for name, entry in named.items()}
 
 
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a JSON object's pairs as a dict; JSON itself would let the last of two equal names win."""
+def _noting_duplicates(twice: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's pairs as a dict and note names that appear twice, of which JSON lets the last one win."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} appears twice, and the second would hide the first; put all objects in one list")
+        counts = Counter(name for name, _ in pairs)
+        twice += [name for name, count in counts.items() if count > 1]
     return found
 
 
@@ -127,28 +134,23 @@ def _image_prompts(entry: object, where: str) -> ImagePrompts | None:
         # The masks depend neither on the object that was selected nor on the model that was used before.
         return ImagePrompts(session={name: value for name, value in entry.items() if name != "model"} | {"selected": 0})
     if not isinstance(entry, list):
-        raise ValueError(f"{where}: expected a list of objects, [{{...}}, ...], or a session, got {_short(entry)}")
+        raise ValueError(f"{where}: expected a list of objects, [{{...}}, ...], or a session, got {shown(entry)}")
     objects = tuple(_object_prompt(item, number, where) for number, item in enumerate(entry, start=1))
     names = [item.name for item in objects]
     if len(set(names)) < len(names):
-        raise ValueError(f"{where}: expected a different name for each object, got {', '.join(names)}")
+        raise ValueError(f"{where}: expected a different name for each object, got {shown(names)}")
     return ImagePrompts(objects) if objects else None
 
 
 def _object_prompt(item: object, number: int, where: str) -> ObjectPrompt:
     where = f"{where}, object {number}"
     if not isinstance(item, dict) or not set(item) <= set(_FIELDS):
-        raise ValueError(f"{where}: expected a JSON object with fields among {', '.join(_FIELDS)}, got {_short(item)}")
+        raise ValueError(f"{where}: expected a JSON object with fields among {', '.join(_FIELDS)}, got {shown(item)}")
     words = {"name": item.get("name", f"object {number}"), "category": item.get("category", "object")}
     if not all(isinstance(word, str) and word.strip() for word in words.values()):
-        raise ValueError(f"{where}: name and category must be text that is not empty, got {_short(words)}")
+        raise ValueError(f"{where}: name and category must be text that is not empty, got {shown(words)}")
     try:
         prompt = Prompt(**{field: item.get(field) for field in _PROMPT_FIELDS})
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{where}: {error}") from error
     return ObjectPrompt(words["name"], words["category"], prompt)
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sam_nb.masks import Segment, as_mask
+from sam_nb.prompts import parse_json, shown
 
 MAX_PIXELS = 1_000_000_000  # of an image whose size stands in a file
 MAX_OUTSIDE = 1.0  # widths or heights of the image by which an outline may reach beyond it
 MAX_OUTLINE = 20_000_000  # pixels along an outline
-
-_MAX_SHOWN = 80  # characters of a wrong value in a message
 
 # What is written --------------------------------------------------------------------------------------------------
 
@@ -98,10 +97,8 @@ def decode_json(content: bytes, kind: str, keys: Sequence[str]) -> dict[str, Any
     ValueError
         Not JSON, not an object, or one of the fields is missing.
     """
-    try:
-        record = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not {kind}: {error}") from error
+    with naming(f"not {kind}"):
+        record = parse_json(content)
     if not isinstance(record, dict):
         raise ValueError(f"not {kind}: expected an object with {', '.join(keys)}, got {type(record).__name__}")
     missing = [key for key in keys if key not in record]
@@ -194,9 +191,3 @@ def all_of(found: Iterable[Segment | ValueError]) -> list[Segment]:
             raise each
         segments.append(each)
     return segments
-
-
-def shown(value: object) -> str:
-    """Return a value of a file for a message, at most a line of it."""
-    text = repr(value)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

@@ -13,6 +13,7 @@ Masks read back exactly here, where no tolerance was given. Ultralytics adds poi
 pixels, which moves slanting lines by up to one pixel.
 """
 
+import contextlib
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +22,9 @@ from pathlib import Path
 from sam_nb.files import records
 from sam_nb.files.polygons import PIXEL_OFFSET, joined_polygon, split_polygon
 from sam_nb.masks import Segment
+from sam_nb.prompts import shown
 from sam_nb.rasterize import rasterize
-from sam_nb.storage import read_bytes, write_bytes, writing
+from sam_nb.storage import locked, read_bytes, write_bytes, writing
 
 CLASSES = "classes.txt"
 
@@ -73,20 +75,22 @@ def save_yolo(
     classes = Path(path).expanduser().with_name(CLASSES)
     if classes == Path(path).expanduser():
         raise ValueError(f"{str(path)!r}: this file says what the labels' numbers mean; choose another name")
-    known = read_classes(classes) if classes.exists() else []
-    if categories is None:
-        if not classes.exists():
-            _check_no_labels(Path(path).expanduser())
-        categories = [*known, *(name for name in records.category_names(segments) if name not in known)]
-    content = encode_yolo(segments, size, categories=categories, tolerance=tolerance)
+    known, names = _numbering(path, segments, categories)
+    content = encode_yolo(segments, size, categories=names, tolerance=tolerance)
     # Whoever reads the labels finds the classes there already.
-    with writing(path, overwrite=overwrite) as part:
+    with writing(path, overwrite=overwrite) as part, contextlib.ExitStack() as held:
+        if len(names) > len(known):
+            # Another process may be about to add classes, too: from here on it waits.
+            held.enter_context(locked(classes.with_name(f".{CLASSES}.lock")))
+            before, (known, names) = names, _numbering(path, segments, categories)
+            if names != before:
+                content = encode_yolo(segments, size, categories=names, tolerance=tolerance)
         part.write_bytes(content)
-        if known == list(categories[: len(known)]):
-            _extend_classes(classes, categories[len(known) :])
-        elif known[: len(categories)] != list(categories):
+        if known == names[: len(known)]:
+            _extend_classes(classes, names[len(known) :])
+        elif known[: len(names)] != names:
             warnings.warn(
-                f"{str(path)!r} numbers the classes by categories ({', '.join(categories)}), and {CLASSES} beside it "
+                f"{str(path)!r} numbers the classes by categories ({', '.join(names)}), and {CLASSES} beside it "
                 f"otherwise ({', '.join(known)}): give load_yolo the same categories",
                 stacklevel=2,
             )
@@ -138,7 +142,8 @@ def encode_yolo(
     for segment in segments:
         mask = records.checked_mask(segment, size)
         if segment.category not in names:
-            raise ValueError(f"{segment.name}: expected a category among {', '.join(names)}, got {segment.category!r}")
+            known = ", ".join(names)
+            raise ValueError(f"{segment.name}: expected a category among {known}, got {shown(segment.category)}")
         points = (joined_polygon(mask, tolerance=tolerance) + PIXEL_OFFSET) / (width, height)
         numbers = " ".join(f"{value:.6f}" for value in points.ravel().tolist())
         lines.append(f"{names.index(segment.category)} {numbers}\n")
@@ -170,13 +175,13 @@ def _decode_line(line: str, name: str, size: tuple[int, int], categories: Sequen
         numbers = []
     if len(numbers) == _BOX:
         raise ValueError(
-            f"expected an outline, got a box, {records.shown(line)}; the mask of a box is what the model makes of "
+            f"expected an outline, got a box, {shown(line)}; the mask of a box is what the model makes of "
             "Prompt(box=...)"
         )
     is_class = index.isdecimal() and len(index) < 10 and int(index) < len(categories)
     if not is_class or len(numbers) < 6 or len(numbers) % 2:
         raise ValueError(
-            f"expected a class from 0 to {len(categories) - 1} and at least three points, got {records.shown(line)}"
+            f"expected a class from 0 to {len(categories) - 1} and at least three points, got {shown(line)}"
         )
     points = records.checked_numbers(numbers).reshape(-1, 2) * size[::-1]
     records.checked_outline(points, size)
@@ -201,9 +206,28 @@ def _checked_categories(categories: Sequence[str]) -> list[str]:
     if len(names) < len(categories) or not all(is_line) or len(set(names)) < len(names):
         raise ValueError(
             "categories: expected a list of different names, each of one line, in the order of their numbers, got "
-            f"{records.shown(categories)}"
+            f"{shown(categories)}"
         )
     return names
+
+
+def _numbering(
+    path: str | Path, segments: Sequence[Segment], categories: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """Return the classes of the folder, and those in the order of whose numbers a file is written."""
+    path = Path(path).expanduser()
+    classes = path.with_name(CLASSES)
+    if categories is None and not classes.exists():
+        labels = _other_labels(path)
+        if labels and not classes.exists():  # again: another process writes the classes and then its labels
+            raise ValueError(
+                f"{str(path.parent)!r} holds labels, such as {labels!r}, and no {CLASSES} that says what their "
+                "numbers mean: give categories, or write that file, a class a line in the order of the numbers"
+            )
+    known = read_classes(classes) if classes.exists() else []
+    if categories is not None:
+        return known, _checked_categories(categories)
+    return known, [*known, *(name for name in records.category_names(segments) if name not in known)]
 
 
 def read_classes(path: Path) -> list[str]:
@@ -224,15 +248,11 @@ def _extend_classes(path: Path, names: Sequence[str]) -> None:
     write_bytes(path, old + (b"" if old.endswith(b"\n") or not old else b"\n") + new, overwrite=True)
 
 
-def _check_no_labels(path: Path) -> None:
-    """Check that a folder, the file itself left aside, holds no labels."""
+def _other_labels(path: Path) -> str:
+    """Return the name of a file of labels beside one; "" if there is none."""
     for other in sorted(path.parent.glob("*.txt")):
-        if other == path or not other.is_file():
-            continue
-        with other.open("rb") as file:
-            first = file.readline()
-        if _LABEL.match(first):
-            raise ValueError(
-                f"{str(path.parent)!r} holds labels, such as {other.name!r}, and no {CLASSES} that says what their "
-                "numbers mean: give categories, or write that file, a class a line in the order of the numbers"
-            )
+        if other != path and other.is_file():
+            with other.open("rb") as file:
+                if _LABEL.match(file.readline()):
+                    return other.name
+    return ""

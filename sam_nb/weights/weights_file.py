@@ -52,7 +52,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             f"{path} ({size:,} bytes) holds no weights that can be read. An incomplete download? Compare its size with "
             f"the source's and download it again. {_reason(error)}"
         ) from error
-    if not isinstance(state, dict) or not all(_is_weight(*item) for item in state.items()):
+    if not isinstance(state, dict) or not all(_is_weight(*item, size) for item in state.items()):
         raise ValueError(
             f"{path} holds something other than weights: expected a state dict, names and dense tensors of float16, "
             "bfloat16, float32 or float64"
@@ -124,13 +124,16 @@ def _check_archive(path: Path) -> None:
         raise ValueError("its pickle is too long for a state dict")
 
 
-def _is_weight(name: object, value: object) -> bool:
+def _is_weight(name: object, value: object, size: int) -> bool:
     return (
         isinstance(name, str)
         and isinstance(value, torch.Tensor)
         and value.dtype in _DTYPES
         and value.layout == torch.strided
         and value.device.type == "cpu"
+        # A pickle can make tensors that PyTorch itself would not: of -1 rows, or of one number that poses as terabytes.
+        and min(*value.shape, *value.stride(), value.storage_offset(), 0) >= 0
+        and value.numel() * value.element_size() <= size
     )
 
 

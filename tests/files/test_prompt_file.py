@@ -70,13 +70,13 @@ def test_a_file_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", r"is not a prompt file: expected JSON in UTF-8"),
+        ("{", r"is not a prompt file: not JSON: Expecting property name"),
         ("[]", r"expected a JSON object with an entry for each image, such as \{\"a.jpg\""),
         ("{}", r"expected a JSON object with an entry for each image"),
         ('{"sam_nb_session": 1, "objects": []}', r"is the session of one image: write it under that image's name"),
-        ('{"*": {"box": [1, 2, 3, 4]}}', r"'\*': expected a list of objects, .* or a session, got \{\"box\""),
+        ('{"*": {"box": [1, 2, 3, 4]}}', r"'\*': expected a list of objects, .* or a session, got \{'box'"),
         ('{"*": [7]}', r"'\*', object 1: expected a JSON object with fields among name, category, points"),
-        ('{"*": [{"bax": [1, 2, 3, 4]}]}', r"fields among .*, got \{\"bax\": \[1, 2, 3, 4\]\}"),
+        ('{"*": [{"bax": [1, 2, 3, 4]}]}', r"fields among .*, got \{'bax': \[1, 2, 3, 4\]\}"),
         ('{"*": [{"mask_input": [[0.5]]}]}', r"fields among"),
         ('{"a.jpg": [{"box": [1, 2, 3, 4]}, {"box": [9, 2, 3, 4]}]}', r"'a.jpg', object 2: box: .* are reversed"),
         ('{"a.jpg": [{"name": "door"}]}', r"'a.jpg', object 1: an empty prompt"),
@@ -84,9 +84,9 @@ def test_a_file_that_is_not_there(tmp_path):
         ('{"a.jpg": [{"category": 3, "box": [1, 2, 3, 4]}]}', r"name and category must be text that is not empty"),
         (
             '{"*": [{"name": "a", "box": [1, 2, 3, 4]}, {"name": "a", "box": [1, 2, 3, 4]}]}',
-            r"expected a different name for each object, got a, a",
+            r"expected a different name for each object, got \['a', 'a'\]",
         ),
-        pytest.param("[" * 100_000, "is not a prompt file: expected JSON in UTF-8", id="deep"),
+        pytest.param("[" * 100_000, "is not a prompt file: .* lie too deep in each other", id="deep"),
         ('{"*": [{"box": [1, 2, 3, NaN]}]}', r"'\*', object 1: box: expected finite numbers"),
         ('{"*": [{"points": [[1, 1e999]]}]}', r"'\*', object 1: points: expected finite numbers"),
         pytest.param(f'{{"*": [{{"box": [1, 2, 3, 1{"0" * 400}]}}]}}', r"'\*', object 1: ", id="long"),

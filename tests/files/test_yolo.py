@@ -1,5 +1,7 @@
 """Two hundred masks with holes and several components as YOLO's labels, read back by us and by another program."""
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -181,3 +183,37 @@ def test_categories_are_a_list_of_different_names(tmp_path, categories):
     with pytest.raises(ValueError, match="choose another name"):
         save(tmp_path / "classes.txt", "car")
     assert not list(tmp_path.iterdir())
+
+
+WRITER = """
+import random, sys, time
+from pathlib import Path
+import numpy as np
+from sam_nb import Segment
+from sam_nb.files.yolo import save_yolo
+
+folder, seed = Path(sys.argv[1]), int(sys.argv[2])
+order = random.Random(seed)
+(folder / f"{seed}.ready").touch()
+while len(list(folder.glob("*.ready"))) < 4:
+    time.sleep(0.01)
+for number in range(12):
+    names = order.sample([f"class {n}" for n in range(40)], 3)
+    segments = [Segment(np.ones((9, 9), bool), name) for name in names]
+    save_yolo(segments, (9, 9), folder / "labels" / f"{seed}_{number}.txt")
+    (folder / f"{seed}_{number}.names").write_text(",".join(names))
+"""
+
+
+def test_several_processes_number_the_classes_of_one_folder_alike(tmp_path):
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, str(seed)]) for seed in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    classes = (labels / "classes.txt").read_text().splitlines()
+    assert len(set(classes)) == len(classes)
+    expected = {path.stem: path.read_text().split(",") for path in tmp_path.glob("*.names")}
+    assert len(expected) == 4 * 12
+    for name, names in expected.items():
+        assert [segment.category for segment in load_yolo(labels / f"{name}.txt", (9, 9))] == names
+    assert set(classes) == {name for names in expected.values() for name in names}

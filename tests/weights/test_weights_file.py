@@ -141,7 +141,14 @@ def forged(old, new):
 
 
 HUGE = b"\x8a\x06" + (1 << 40).to_bytes(6, "little")  # LONG1, the integer 2 ** 40
+VIEW = b"K\x00K@\x85q\x08K\x01\x85"  # it begins at 0, has the shape (64,), steps by 1
+MINUS = b"J\xff\xff\xff\xff"
 FORGED = {
+    "-1 rows": (VIEW, b"K\x00" + MINUS + b"\x85q\x08K\x01\x85"),
+    "-1 rows of none": (VIEW, b"K\x00" + MINUS + b"K\x00\x86q\x08K\x01K\x01\x86"),
+    "-1 rows of -1": (VIEW, b"K\x00" + 2 * MINUS + b"\x86q\x08K\x01K\x01\x86"),
+    "steps backwards": (VIEW, b"K\x3fK@\x85q\x08" + MINUS + b"\x85"),
+    "one number 2^40 times": (VIEW, b"K\x00" + HUGE + b"\x85q\x08K\x00\x85"),
     "a storage of 4 TB": (b"K@t", HUGE + b"t"),
     "a view of 4 TB": (b"K@\x85", HUGE + b"\x85"),
     "a view that begins behind the end": (b"K\x00K@\x85", HUGE + b"K@\x85"),
@@ -156,6 +163,7 @@ def test_a_tensor_is_not_larger_than_its_file(file, name):
     except ValueError:
         return
     # What the pickle says of the storage is cut to what is there.
+    assert name == "a storage of 4 TB"
     assert state["w"].untyped_storage().nbytes() <= path.stat().st_size
 
 
@@ -208,8 +216,10 @@ def test_headers_that_lie(file, name):
         {"a": torch.ones(2, dtype=torch.int8)},
         {"a": torch.eye(3).to_sparse()},
         {"a": torch.empty(3, device="meta")},
+        {"a": torch.ones(1).expand(2**40)},
+        {"a": torch.ones(3, 1).expand(3, 2**10)},
     ],
-    ids=["list", "trainer's", "numbers for names", "complex", "int8", "sparse", "meta"],
+    ids=["list", "trainer's", "numbers for names", "complex", "int8", "sparse", "meta", "4 TB", "12 KB"],
 )
 def test_what_is_not_weights(file, state):
     with pytest.raises(ValueError, match=r"something other than weights: expected a state dict|holds no weights"):
