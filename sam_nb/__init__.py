@@ -32,7 +32,7 @@ _HOME = {
     "bounding_box": "masks",
     "click_curve": "clicks",
     "click_on": "clicks",
-    "download": "weights.checkpoints",
+    "download": "weights.download",
     "finetune": "learning.finetuning",
     "fit_to_side": "model.sam",
     "fuse_dense_prompt": "model.internals",
