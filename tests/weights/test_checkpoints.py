@@ -224,7 +224,7 @@ class Mirror(http.server.ThreadingHTTPServer):
     cut : int, optional
         Bytes of the body after which the connection ends, slowly.
     form : str
-        "ranges", "whole" (a server that knows no ranges), "refuses" (answers 416 to each), "elsewhere" (sends another
+        "ranges", "whole" (a server that knows no ranges), "refuses" (416 for each range), "elsewhere" (sends another
         range than the one requested) or "unannounced" (sends whole files
         and does not say their length).
     """
@@ -385,7 +385,7 @@ def test_a_file_of_another_size_takes_nothing_from_what_has_arrived(official, ca
         assert last.asked == ["bytes=3000-"]
 
 
-def test_all_addresses_fail(official):
+def test_all_addresses_fail(official, capsys):
     with mirror_of(cut=3000) as cut, Mirror({}) as empty:
         checkpoint = official(None)
         with pytest.raises(RuntimeError) as caught:
@@ -396,6 +396,7 @@ def test_all_addresses_fail(official):
         f"- {address}" for address in (empty.address("mobile_sam.pt"), cut.address("mobile_sam.pt"), checkpoint.url)
     ]
     assert "404" in reasons[0]
+    assert capsys.readouterr().out.count("Trying the next address.\n") == 2
     assert last.startswith("0 MB are kept: call again to resume. To download it by hand: open http://127.0.0.1:9/")
     assert checkpoint.path.with_suffix(".part").read_bytes() == CONTENT[:3000]
 
