@@ -15,7 +15,7 @@ def pair(request, lite, random_vit_t, random_vit_b):
     """Return our model, an embedding, and upstream's predictor after `set_image`; the image is not square."""
     image = load_image("cat")
     models = {"vit_t": random_vit_t, "vit_b": random_vit_b.eval()}
-    sam = lite if request.param == "lite" else Sam(models[request.param], request.param, "random")
+    sam = lite if request.param == "lite" else Sam(models[request.param], request.param, f"random {request.param}")
     predictor = SamPredictor(sam.model)
     predictor.set_image(image)
     return sam, sam.encode(image), predictor

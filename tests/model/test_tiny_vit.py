@@ -37,7 +37,7 @@ def oracle(random_vit_t):
 
 @pytest.fixture(scope="module")
 def sam(random_vit_t):
-    return Sam(use_fast_layers(copy.deepcopy(random_vit_t)), "vit_t", "random")
+    return Sam(use_fast_layers(copy.deepcopy(random_vit_t)), "vit_t", "random vit_t")
 
 
 def test_the_file_is_mobilesam_s(random_vit_t, oracle):
@@ -121,7 +121,7 @@ def test_encoding_reports_its_progress(sam, photo):
 
 def test_in_bfloat16_features_are_near(sam, random_vit_t, photo):
     model = set_precision(use_fast_layers(copy.deepcopy(random_vit_t)), torch.bfloat16)
-    rough = Sam(model, "vit_t", "random", "bfloat16").encode(photo).features
+    rough = Sam(model, "vit_t", "random vit_t", "bfloat16").encode(photo).features
     exact = sam.encode(photo).features
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).abs().mean() / exact.abs().mean() < 0.01
