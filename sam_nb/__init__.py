@@ -34,7 +34,7 @@ _HOME = {
     "click_curve": "clicks",
     "click_on": "clicks",
     "compare_scores": "datasets.evaluation",
-    "download": "weights.checkpoints",
+    "download": "weights.download",
     "evaluate": "datasets.evaluation",
     "finetune": "learning.finetuning",
     "fit_to_side": "model.sam",

@@ -60,7 +60,7 @@ from sam_nb.palette import PALETTE as PALETTE
 from sam_nb.prompts import Prompt as Prompt
 from sam_nb.session import Session as Session
 from sam_nb.weights.checkpoints import CHECKPOINTS as CHECKPOINTS
-from sam_nb.weights.checkpoints import download as download
+from sam_nb.weights.download import download as download
 
 __version__: str
 __all__: list[str]

@@ -47,6 +47,25 @@ def random_vit_b():
     return sam_model_registry["vit_b"]()
 
 
+@pytest.fixture(scope="session")
+def random_vit_t():
+    """Return vit_t with random weights, biases and statistics: those of a new model, 0 and 1, would hide mistakes."""
+    import torch
+
+    from sam_nb.model.tiny_vit import build_vit_t
+
+    torch.manual_seed(0)
+    model = build_vit_t()
+    for name, value in model.image_encoder.state_dict().items():
+        if name.endswith("bias") or "attention_biases" in name:
+            value.normal_(std=0.5)
+        elif name.endswith("running_mean"):
+            value.normal_(std=0.3)
+        elif name.endswith("running_var") or "norm" in name or name.endswith("bn.weight"):
+            value.uniform_(0.5, 1.5)
+    return model
+
+
 @pytest.fixture
 def photo():
     """Return an image that is not square and has no symmetry, 300x451x3 uint8."""

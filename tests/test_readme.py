@@ -139,7 +139,7 @@ def test_the_animation_is_one_and_small():
     assert 8 <= sum(durations) / 1000 <= 12
 
 
-@pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
+@pytest.mark.parametrize("name", CHECKPOINTS)
 def test_the_weights_are_those_of_the_table(name):
     assert f"{name}, {CHECKPOINTS[name].size:,} bytes | {CHECKPOINTS[name].url} |" in read(ROOT / "docs" / "faq.md")
 

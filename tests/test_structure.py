@@ -30,7 +30,7 @@ DOORS = {
     "torch": {
         *(f"learning.{name}" for name in ("decoder_step", "examples", "finetuning", "losses", "unet")),
         *(f"model.{name}" for name in ("efficientnet", "embeddings", "everything", "fast_decoder", "fast_encoder")),
-        *(f"model.{name}" for name in ("internals", "lite", "loading", "sam")),
+        *(f"model.{name}" for name in ("internals", "lite", "loading", "sam", "tiny_vit")),
         *("files.folder_cluster", "weights.weights_file"),
     },
     "torchvision": {"model.everything"},
@@ -43,8 +43,7 @@ DOORS = {
     },
     "scipy": {"files.polygons"},
     "matplotlib": {"figures"},
-    "pooch": {"weights.checkpoints"},
-    "requests": {"images", "weights.checkpoints"},
+    "requests": {"images", "weights.download"},
     "anywidget": {"canvas.pointer"},
     "pycocotools": {"files.coco"},
     "yaml": {"datasets.layouts"},
@@ -178,7 +177,7 @@ def loaded_by(statement):
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
-HEAVY = {"torch", "torchvision", "matplotlib", "cv2", "skimage", "scipy", "pycocotools", "ipywidgets", "pooch"}
+HEAVY = {"torch", "torchvision", "matplotlib", "cv2", "skimage", "scipy", "pycocotools", "ipywidgets", "requests"}
 
 
 @pytest.mark.parametrize(
@@ -260,8 +259,8 @@ def test_editors_see_the_same_front_door():
 
 @every_module
 def test_no_assert_and_no_stray_print(module):
-    """A user's mistake gets an error; the only prints are `load_sam`'s line and the verdict of `score`."""
+    """A user's mistake gets an error; the only prints are what `load_sam` and `download` say, and `score`."""
     tree = tree_of(module)
     prints = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "print"]
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
-    assert len(prints) == (1 if module in {"model.loading", "figures"} else 0)
+    assert len(prints) == (1 if module in {"model.loading", "weights.download", "figures"} else 0)

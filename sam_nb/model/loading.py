@@ -14,13 +14,16 @@ from sam_nb.model.fast_decoder import DecoderAttention, DecoderBlock, FastDecode
 from sam_nb.model.fast_encoder import EncoderAttention, EncoderBlock
 from sam_nb.model.lite import WEIGHTS, LiteDecoder, build_lite
 from sam_nb.model.sam import Sam
+from sam_nb.model.tiny_vit import TinyViT, build_vit_t
 from sam_nb.model.upstream import MaskDecoder, image_encoder, sam_model_registry, transformer
 from sam_nb.model.upstream import Sam as SamModel
-from sam_nb.weights.checkpoints import CHECKPOINTS, download, sha256
+from sam_nb.weights.checkpoints import CHECKPOINTS, sha256
+from sam_nb.weights.download import download
 from sam_nb.weights.weights_file import architecture_of, read_weights
 
 ARCHITECTURES: dict[str, Callable[[], SamModel]] = {
     "lite": build_lite,
+    "vit_t": build_vit_t,
     "vit_b": sam_model_registry["vit_b"],
     "vit_l": sam_model_registry["vit_l"],
     "vit_h": sam_model_registry["vit_h"],
@@ -28,6 +31,7 @@ ARCHITECTURES: dict[str, Callable[[], SamModel]] = {
 """Model name -> a function that builds it with random weights."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+FASTER_IN_BFLOAT16 = ("vit_b", "vit_l", "vit_h")  # of `lite` and vit_t, convolutions take most of the time
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -43,8 +47,9 @@ def load_sam(
     Parameters
     ----------
     name : str, optional
-        "lite" (embedded, always works), "vit_b", "vit_l" or "vit_h" (Meta's, downloaded when first loaded). Default:
-        the environment variable ``SAM_NB_MODEL``, else "vit_b" if its weights are on this computer, else "lite".
+        "lite" (embedded, always works), "vit_t" (MobileSAM), "vit_b", "vit_l" or "vit_h" (Meta's); all but "lite" are
+        downloaded when first loaded, see `download`. Default: the environment variable ``SAM_NB_MODEL``, else "vit_b"
+        or "vit_t", whichever has its weights on this computer, else "lite".
     checkpoint : str or pathlib.Path, optional
         A file of weights to load instead of the official ones, ``.pth`` or ``.safetensors``. Without a name, the
         weights tell the architecture. It may be anyone's: none of its code runs, see ``SECURITY.md``.
@@ -52,7 +57,8 @@ def load_sam(
         Default: "cuda" if there is one, else "mps" (Apple), else "cpu".
     precision : {"float32", "bfloat16", "auto"}
         Of the image encoder's computation. "bfloat16" takes half the memory and, where the hardware has it, a fraction
-        of the time, for masks that differ by some pixels along the outline; "auto" takes whichever is faster.
+        of the time, for masks that differ by some pixels along the outline; "auto" takes whichever is faster:
+        "lite" and "vit_t" gain nothing.
 
     Returns
     -------
@@ -65,7 +71,7 @@ def load_sam(
     FileNotFoundError
         `checkpoint` does not exist.
     RuntimeError
-        The weights could not be downloaded (see `sam_nb.weights.checkpoints.download`).
+        The weights could not be downloaded (see `download`).
     """
     if name is None and checkpoint is None:
         name = _default_name()
@@ -85,7 +91,7 @@ def load_sam(
     device = torch.device(device or _best_device())
     use_fast_layers(model).eval().to(device)
     if precision == "auto":
-        precision = "bfloat16" if name != "lite" and _has_bfloat16(device) else "float32"
+        precision = "bfloat16" if name in FASTER_IN_BFLOAT16 and _has_bfloat16(device) else "float32"
     set_precision(model, PRECISIONS[precision])
     # Official weights were compared with their digest a moment ago.
     official = checkpoint is None and name in CHECKPOINTS
@@ -95,7 +101,7 @@ def load_sam(
 
 
 def available_models() -> list[str]:
-    """Return the models whose weights are on this computer, "lite" first, then Meta's: `load_sam` downloads nothing."""
+    """Return the models whose weights are on this computer, "lite" first: `load_sam` downloads nothing for them."""
     return ["lite", *(name for name, checkpoint in CHECKPOINTS.items() if checkpoint.is_here)]
 
 
@@ -146,6 +152,10 @@ def set_precision(model: SamModel, dtype: torch.dtype) -> SamModel:
             # Nearly all of the work; the other layers are quick and would lose more accuracy.
             block.attn.to(dtype)
             block.mlp.to(dtype)
+    if isinstance(encoder, TinyViT):
+        for layer in encoder.layers.modules():
+            if isinstance(layer, nn.Linear):
+                layer.to(dtype)
     if hasattr(encoder, "backbone"):  # `lite`
         encoder.backbone.blocks[COARSE:].to(dtype)
     return model
@@ -158,7 +168,8 @@ def _default_name() -> str:
             f"no model {chosen!r}, set by the environment variable SAM_NB_MODEL: expected one of "
             f"{', '.join(ARCHITECTURES)}"
         )
-    return chosen or ("vit_b" if CHECKPOINTS["vit_b"].is_here else "lite")
+    here = [name for name in ("vit_b", "vit_t") if CHECKPOINTS[name].is_here]
+    return chosen or [*here, "lite"][0]
 
 
 def _keep_freed_memory() -> None:
@@ -193,17 +204,21 @@ def _weights_path(name: str | None, checkpoint: str | Path | None) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
             f"no weights at {str(path)!r} (looked in {str(path.parent.resolve())!r}). Without checkpoint=, load_sam "
-            "downloads Meta's"
+            "downloads the official ones"
         )
     return path
 
 
 def _announcement(sam: Sam, checkpoint: str | Path | None) -> str:
-    source = "Meta's SAM" if sam.name != "lite" else "this project's small embedded model, not Meta's SAM"
     if checkpoint is not None:
         source = f"weights from {Path(checkpoint).name}"
+    elif sam.name == "lite":
+        source = "this project's small embedded model, not Meta's SAM"
+    else:
+        source = CHECKPOINTS[sam.name].source
     precision = "" if sam.precision == "float32" else f" in {sam.precision}"
     line = f"{sam.name}: {source}, {sam.millions} parameters, on {sam.device}{precision}."
     if sam.name == "lite" and checkpoint is None:
-        line += f' For Meta\'s: load_sam("vit_b"), a download of {CHECKPOINTS["vit_b"].size / 1e6:.0f} MB.'
+        light, meta = (CHECKPOINTS[name].megabytes for name in ("vit_t", "vit_b"))
+        line += f' For better masks: load_sam("vit_t"), a download of {light}, or Meta\'s load_sam("vit_b"), {meta}.'
     return line

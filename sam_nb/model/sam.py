@@ -75,7 +75,7 @@ class Sam:
     model : segment_anything.modeling.Sam
         The model itself, for everything that is written for `segment_anything`.
     name : str
-        Its architecture: "lite", "vit_b", "vit_l" or "vit_h".
+        Its architecture: "lite", "vit_t", "vit_b", "vit_l" or "vit_h".
     weights : str
         SHA-256 of the weights.
     precision : {"float32", "bfloat16"}
@@ -136,7 +136,7 @@ class Sam:
         image : HxWx3 numpy.ndarray of uint8, RGB
             Or anything else that `load_image` takes.
         progress : callable, optional
-            Called with the share that is done, 0 to 1, after each block of the encoder's transformer (vit_b has 12,
+            Called with the share that is done, 0 to 1, after each block of the encoder (vit_t and vit_b have 12,
             `lite` none).
 
         Returns

@@ -50,9 +50,11 @@ from segment_anything.modeling import (  # noqa: E402
     image_encoder,
     transformer,
 )
+from segment_anything.modeling.common import LayerNorm2d  # noqa: E402
 from segment_anything.utils import amg  # noqa: E402
 
 __all__ = [
+    "LayerNorm2d",
     "MaskDecoder",
     "PromptEncoder",
     "Sam",

@@ -84,6 +84,8 @@ def architecture_of(state: dict[str, torch.Tensor], path: Path, known: str) -> s
     """
     if "image_encoder.backbone.conv_stem.weight" in state:
         return "lite"
+    if "image_encoder.patch_embed.seq.0.c.weight" in state:
+        return "vit_t"
     patches = state.get("image_encoder.patch_embed.proj.weight")
     widths = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
     if patches is None or patches.ndim == 0 or len(patches) not in widths:

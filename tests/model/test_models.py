@@ -19,7 +19,8 @@ def test_lite_is_what_loads_on_a_first_day(capsys):
     assert sam.name == "lite"
     line = capsys.readouterr().out
     assert line.startswith("lite: this project's small embedded model, not Meta's SAM, 7.2 M parameters, on cpu.")
-    assert 'load_sam("vit_b"), a download of 375 MB' in line
+    better = 'For better masks: load_sam("vit_t"), a download of 41 MB, or Meta\'s load_sam("vit_b"), 375 MB.\n'
+    assert line.endswith(better)
     assert line.count("\n") == 1
     assert repr(sam) == "Sam(lite, 7.2 M parameters, cpu)"
 
@@ -29,7 +30,7 @@ def test_the_environment_variable_decides(monkeypatch):
     assert load_sam(device="cpu").name == "lite"
     monkeypatch.setenv("SAM_NB_MODEL", "vit_x")
     with pytest.raises(
-        ValueError, match=r"no model 'vit_x', set by .* SAM_NB_MODEL: expected one of lite, vit_b, vit_l, vit_h"
+        ValueError, match=r"no model 'vit_x', set by .* SAM_NB_MODEL: expected one of lite, vit_t, vit_b, vit_l, vit_h"
     ):
         load_sam()
 
@@ -37,10 +38,10 @@ def test_the_environment_variable_decides(monkeypatch):
 def test_the_models_on_this_computer(monkeypatch, tmp_path):
     monkeypatch.setenv("SAM_NB_HOME", str(tmp_path))
     assert available_models() == ["lite"]
-    for name in ("vit_h", "vit_b"):
+    for name in ("vit_h", "vit_b", "vit_t"):
         CHECKPOINTS[name].path.parent.mkdir(exist_ok=True)
         CHECKPOINTS[name].path.touch()
-    assert available_models() == ["lite", "vit_b", "vit_h"]
+    assert available_models() == ["lite", "vit_t", "vit_b", "vit_h"]
 
 
 def test_an_unknown_name():

@@ -10,11 +10,12 @@ from sam_nb.model.sam import Sam
 from sam_nb.prompts import Prompt
 
 
-@pytest.fixture(scope="module", params=["lite", "vit_b"])
-def pair(request, lite, random_vit_b, tmp_path_factory):
+@pytest.fixture(scope="module", params=["lite", "vit_t", "vit_b"])
+def pair(request, lite, random_vit_t, random_vit_b):
     """Return our model, an embedding, and upstream's predictor after `set_image`; the image is not square."""
     image = load_image("cat")
-    sam = lite if request.param == "lite" else Sam(random_vit_b.eval(), "vit_b", "random")
+    models = {"vit_t": random_vit_t, "vit_b": random_vit_b.eval()}
+    sam = lite if request.param == "lite" else Sam(models[request.param], request.param, f"random {request.param}")
     predictor = SamPredictor(sam.model)
     predictor.set_image(image)
     return sam, sam.encode(image), predictor

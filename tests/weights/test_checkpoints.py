@@ -1,10 +1,12 @@
-"""Downloads, from a server on 127.0.0.1 that serves a vit_b checkpoint whole, cut, changed, or not at all."""
+"""Downloads, from servers on 127.0.0.1 that serve a checkpoint whole, cut, changed, or not at all."""
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,7 +19,9 @@ import pytest
 
 from sam_nb.model import loading
 from sam_nb.storage import cache_dir
-from sam_nb.weights.checkpoints import CHECKPOINTS, download, sha256
+from sam_nb.weights import download as downloads
+from sam_nb.weights.checkpoints import CHECKPOINTS, sha256
+from sam_nb.weights.download import download
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +111,10 @@ def test_a_whole_file_is_fetched_once_and_becomes_a_model(serve, random_vit_b, c
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/changed", r"the file at .* is not vit_b's.*Nothing of it was kept.*load_sam\(.lite.\)"),
+        (
+            "/changed",
+            r"could not download vit_b .*changed: it is another file, .*Nothing of it was kept.*load_sam\(.lite.\)",
+        ),
         ("/absent", r"could not download vit_b .*404"),
     ],
 )
@@ -138,7 +145,9 @@ def test_an_interrupted_download_resumes(serve, path):
 
 
 def test_models_that_cannot_be_downloaded():
-    with pytest.raises(ValueError, match=r"no weights to download for 'vit_z': expected one of vit_b, vit_l, vit_h$"):
+    with pytest.raises(
+        ValueError, match=r"no weights to download for 'vit_z': expected one of vit_t, vit_b, vit_l, vit_h$"
+    ):
         download("vit_z")
     with pytest.raises(ValueError, match=r"for 'lite': expected one of .*lite is part of the package"):
         download("lite")
@@ -200,6 +209,228 @@ def test_local_files_that_are_not_weights(checkpoint_file, tmp_path):
         loading.load_sam("vit_b", checkpoint=tmp_path / "list.pth")
 
 
+# Mirrors --------------------------------------------------------------------------------------------------------------
+
+CONTENT = bytes(range(256)) * 20  # of the file, 5120 bytes
+OTHER = CONTENT[::-1]
+
+
+class Mirror(http.server.ThreadingHTTPServer):
+    """Serves files by name, and remembers the ranges that it was asked for.
+
+    Parameters
+    ----------
+    files : dict of str to bytes
+    cut : int, optional
+        Bytes of the body after which the connection ends, slowly.
+    form : str
+        "ranges", "whole" (a server that knows no ranges), "refuses" (416 for each range), "elsewhere" (sends another
+        range than the one requested) or "unannounced" (sends whole files
+        and does not say their length).
+    """
+
+    def __init__(self, files, cut=None, form="ranges"):
+        self.files, self.cut, self.form = files, cut, form
+        self.asked = []
+        super().__init__(("127.0.0.1", 0), _MirrorHandler)
+
+    def address(self, name=""):
+        return f"http://127.0.0.1:{self.server_port}/folder/{name}"
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self.shutdown()
+        super().__exit__(*error)
+
+
+class _MirrorHandler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        mirror, given = self.server, self.headers.get("Range")
+        mirror.asked.append(given)
+        assert self.headers["Accept-Encoding"] == "identity"  # a compressed file has other lengths
+        name = self.path.removeprefix("/folder/")
+        if name not in mirror.files:
+            self.send_error(404)
+            return
+        data = mirror.files[name]
+        start = (
+            int(given.removeprefix("bytes=").removesuffix("-"))
+            if given and mirror.form in ("ranges", "refuses", "elsewhere")
+            else 0
+        )
+        if given and (mirror.form == "refuses" or start >= len(data)):
+            self.send_error(416)
+            return
+        start += 7 if start and mirror.form == "elsewhere" else 0
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        if mirror.form != "unannounced":
+            self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        body = data[start:][: mirror.cut]
+        for half in (body[: len(body) // 2], body[len(body) // 2 :]):
+            with contextlib.suppress(ConnectionError):  # who reads has seen enough
+                self.wfile.write(half)
+                self.wfile.flush()
+            time.sleep(0 if mirror.cut is None else 0.1)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def official(monkeypatch):
+    """Return a function that makes a server vit_t's official address, and the checkpoint with `CONTENT`."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(downloads, "BLOCK", 500)
+
+    def make(server):
+        url = "http://127.0.0.1:9/folder/mobile_sam.pt" if server is None else server.address("mobile_sam.pt")
+        digest = hashlib.sha256(CONTENT).hexdigest()
+        checkpoint = dataclasses.replace(CHECKPOINTS["vit_t"], url=url, size=len(CONTENT), sha256=digest)
+        monkeypatch.setitem(CHECKPOINTS, "vit_t", checkpoint)
+        return checkpoint
+
+    return make
+
+
+def mirror_of(content=CONTENT, **options):
+    return Mirror({"mobile_sam.pt": content}, **options)
+
+
+DOWN = "http://127.0.0.1:9/folder"
+
+
+def test_mirrors_that_fail_lead_to_the_official_address(official, monkeypatch, capsys):
+    """The first is down, the second slow and cut, the third sends wrong bytes."""
+    with mirror_of(cut=3000) as cut, mirror_of(OTHER) as wrong, mirror_of() as last:
+        checkpoint = official(last)
+        monkeypatch.setenv("SAM_NB_MIRRORS", f"{DOWN}/, {cut.address()}\n{wrong.address()}")
+        path = download("vit_t")
+    assert path.read_bytes() == CONTENT
+    assert kept(checkpoint) == ["mobile_sam.pt"]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    for line, server, reason in zip(
+        lines, (None, cut, wrong), ("refused", "the connection ended early", "another file"), strict=False
+    ):
+        where = f"{DOWN}/mobile_sam.pt" if server is None else server.address("mobile_sam.pt")
+        assert line.startswith(f"vit_t is not from {where}: ")
+        assert line.endswith(". Trying the next address.")
+        assert re.search(reason, line)
+    assert lines[3] == f"vit_t: 0 MB from {checkpoint.url}, its SHA-256 is right."
+    # The third resumed what the second had sent. The digest was wrong: so it was asked for the whole, as was the last.
+    assert cut.asked == [None]
+    assert wrong.asked == ["bytes=3000-", None]
+    assert last.asked == [None]
+
+
+def test_a_mirror_is_enough(official, capsys):
+    checkpoint = official(None)
+    with mirror_of() as server:
+        assert download("vit_t", mirrors=[server.address()]).read_bytes() == CONTENT
+        assert capsys.readouterr().out == f"vit_t: 0 MB from {server.address('mobile_sam.pt')}, its SHA-256 is right.\n"
+        assert download("vit_t", mirrors=server.address()) == checkpoint.path  # it is there now
+        assert server.asked == [None]
+        assert capsys.readouterr().out == ""
+
+
+def test_what_is_given_goes_before_the_environment(official, monkeypatch):
+    with mirror_of() as chosen, mirror_of() as last:
+        official(last)
+        monkeypatch.setenv("SAM_NB_MIRRORS", "not an address")
+        assert download("vit_t", mirrors=[]).read_bytes() == CONTENT
+        last.files["mobile_sam.pt"] = OTHER
+        CHECKPOINTS["vit_t"].path.unlink()
+        assert download("vit_t", mirrors=f"{chosen.address()},{DOWN}").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("form", ["ranges", "whole", "refuses", "unannounced"])
+def test_one_address_resumes_what_another_began(official, form):
+    with mirror_of(cut=3000) as cut, mirror_of(form=form) as last:
+        official(last)
+        assert download("vit_t", [cut.address()]).read_bytes() == CONTENT
+    assert last.asked == (["bytes=3000-", None] if form == "refuses" else ["bytes=3000-"])
+
+
+def test_wrong_bytes_at_the_beginning_are_not_resumed_for_ever(official):
+    with mirror_of(OTHER, cut=3000) as cut, mirror_of() as last:
+        official(last)
+        assert download("vit_t", [cut.address()]).read_bytes() == CONTENT
+    assert last.asked == ["bytes=3000-", None]
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "reason"),
+    [
+        (CONTENT + b"more", "ranges", "another file, with 5124 bytes for 5120"),
+        (CONTENT * 9, "unannounced", "more than 5,120 bytes"),
+        (CONTENT[:4000], "ranges", "another file, with 4000 bytes for 5120"),
+        (CONTENT[:2000], "ranges", "another file, with 2000 bytes for 5120"),
+        (CONTENT[:2000], "unannounced", "the connection ended early"),
+        (b"<html>Sign in</html>", "whole", "another file, with 20 bytes for 5120"),
+        (CONTENT, "elsewhere", "it sends from byte 3,007 on, not from 3,000"),
+    ],
+)
+def test_a_file_of_another_size_takes_nothing_from_what_has_arrived(official, capsys, content, form, reason):
+    with mirror_of(cut=3000) as cut, mirror_of(content, form=form) as other, mirror_of() as last:
+        official(last)
+        assert download("vit_t", [cut.address(), other.address()]).read_bytes() == CONTENT
+    assert reason in capsys.readouterr().out
+    if "more than" not in reason:  # such a sender is noticed only after some of its bytes
+        assert last.asked == ["bytes=3000-"]
+
+
+def test_all_addresses_fail(official, capsys):
+    with mirror_of(cut=3000) as cut, Mirror({}) as empty:
+        checkpoint = official(None)
+        with pytest.raises(RuntimeError) as caught:
+            download("vit_t", [empty.address(), cut.address()])
+    first, *reasons, last = str(caught.value).splitlines()
+    assert first == "could not download vit_t (0 MB) from:"
+    assert [reason.split(": ")[0] for reason in reasons] == [
+        f"- {address}" for address in (empty.address("mobile_sam.pt"), cut.address("mobile_sam.pt"), checkpoint.url)
+    ]
+    assert "404" in reasons[0]
+    assert capsys.readouterr().out.count("Trying the next address.\n") == 2
+    assert last.startswith("0 MB are kept: call again to resume. To download it by hand: open http://127.0.0.1:9/")
+    assert checkpoint.path.with_suffix(".part").read_bytes() == CONTENT[:3000]
+
+
+@pytest.mark.parametrize(
+    "mirror", ["example.org/sam", "ftp://example.org", "file:///etc", "https://", "https://a.b/?x=1", "https://a.b/#c"]
+)
+def test_what_is_not_a_mirror(official, monkeypatch, mirror):
+    official(None)
+    with pytest.raises(ValueError, match=r"no mirror .*: expected the http or https address of a folder, such as"):
+        download("vit_t", [mirror])
+    monkeypatch.setenv("SAM_NB_MIRRORS", mirror)
+    with pytest.raises(ValueError, match="set by the environment variable SAM_NB_MIRRORS"):
+        loading.load_sam("vit_t")
+
+
+def test_a_password_in_an_address_is_not_shown(official, capsys):
+    with Mirror({}) as empty, mirror_of() as last:
+        official(last)
+        download("vit_t", [empty.address().replace("//", "//reader:secret@")])
+    said = capsys.readouterr().out
+    assert "404" in said
+    assert "secret" not in said
+
+
+def test_a_full_disk_is_no_reason_to_try_the_next(official, monkeypatch):
+    with mirror_of() as first, mirror_of() as last:
+        official(last)
+        monkeypatch.setattr(downloads, "flush", refuse(errno.ENOSPC))
+        with pytest.raises(RuntimeError, match=r"No space left on device.*Make room"):
+            download("vit_t", [first.address()])
+    assert last.asked == []
+
+
 # Folders that fail ----------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +478,7 @@ def test_a_folder_that_cannot_be_written(small, monkeypatch, step):
 def test_a_disk_that_gets_full_keeps_what_has_arrived(serve, monkeypatch):
     point_to, _ = serve
     checkpoint = point_to("/whole")
+    monkeypatch.setattr(downloads, "BLOCK", 1 << 20)
     open_file, written = Path.open, []
 
     class Full:
@@ -286,6 +518,33 @@ def test_a_cache_that_may_not_be_read_leaves_lite(small, monkeypatch):
     assert loading.load_sam(device="cpu").name == "lite"
 
 
+def test_mobilesam_comes_as_vit_t_and_is_found_by_itself(random_vit_t, tmp_path, monkeypatch, capsys):
+    import torch
+
+    (tmp_path / "served").mkdir()
+    file = tmp_path / "served" / "mobile_sam.pt"
+    torch.save(random_vit_t.state_dict(), file)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Mirror({"mobile_sam.pt": file.read_bytes()}) as server:
+        checkpoint = dataclasses.replace(
+            CHECKPOINTS["vit_t"], url=server.address("mobile_sam.pt"), size=file.stat().st_size, sha256=sha256(file)
+        )
+        monkeypatch.setitem(CHECKPOINTS, "vit_t", checkpoint)
+        sam = loading.load_sam("vit_t", device="cpu")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == f"vit_t: 41 MB from {checkpoint.url}, its SHA-256 is right."
+    assert second == "vit_t: MobileSAM, distilled from Meta's SAM, 10.1 M parameters, on cpu."
+    assert all(torch.equal(value, random_vit_t.state_dict()[name]) for name, value in sam.model.state_dict().items())
+    assert kept(checkpoint) == ["mobile_sam.pt"]
+    assert sam.weights == checkpoint.sha256
+    assert loading.load_sam(device="cpu").name == "vit_t"
+    # vit_b goes before it, and what the environment says before both.
+    CHECKPOINTS["vit_b"].path.touch()
+    assert loading._default_name() == "vit_b"
+    monkeypatch.setenv("SAM_NB_MODEL", "lite")
+    assert loading._default_name() == "lite"
+
+
 class Small(http.server.BaseHTTPRequestHandler):
     """Serves 1000 bytes, slowly."""
 
@@ -303,7 +562,8 @@ class Small(http.server.BaseHTTPRequestHandler):
 
 DOWNLOADS = """
 import dataclasses, sys
-from sam_nb.weights.checkpoints import CHECKPOINTS, download
+from sam_nb.weights.checkpoints import CHECKPOINTS
+from sam_nb.weights.download import download
 CHECKPOINTS["vit_b"] = dataclasses.replace(CHECKPOINTS["vit_b"], url=sys.argv[1], size=1000, sha256=sys.argv[2])
 print(download("vit_b"))
 """
@@ -319,7 +579,9 @@ def test_eight_processes_share_one_download(small):
         runs = [subprocess.Popen(given, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(8)]
         said = [run.communicate(timeout=300)[0].strip() for run in runs]
         server.shutdown()
-    assert said == [str(checkpoint.path)] * 8
+    assert sorted(said)[:7] == [str(checkpoint.path)] * 7
+    assert sorted(said)[7].startswith("vit_b: 0 MB from http://127.0.0.1")  # one of them, the one that downloaded
+    assert sorted(said)[7].endswith(f"\n{checkpoint.path}")
     assert server.requests == ["/"]
     assert kept(checkpoint) == ["sam_vit_b_01ec64.pth"]
 
@@ -331,7 +593,7 @@ def test_a_download_is_on_the_disk_before_it_gets_its_name(small, monkeypatch):
     def spy(path):
         flushed.append((path.name, checkpoint.path.exists()))
 
-    monkeypatch.setattr("sam_nb.weights.checkpoints.flush", spy)
+    monkeypatch.setattr("sam_nb.weights.download.flush", spy)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Small) as server:
         server.requests = []
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -348,7 +610,7 @@ def test_the_table():
         assert checkpoint.url.endswith(checkpoint.file)
         assert len(checkpoint.sha256) == 64
         assert checkpoint.licence == "Apache-2.0"
-    assert set(loading.ARCHITECTURES) - {"lite"} == set(CHECKPOINTS)
+    assert list(loading.ARCHITECTURES) == ["lite", *CHECKPOINTS]
 
 
 def test_home(monkeypatch, tmp_path):
