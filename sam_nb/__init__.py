@@ -33,6 +33,7 @@ _HOME = {
     "click_curve": "clicks",
     "click_on": "clicks",
     "download": "weights.checkpoints",
+    "export_onnx": "model.onnx_export",
     "finetune": "learning.finetuning",
     "fit_to_side": "model.sam",
     "fuse_dense_prompt": "model.internals",
