@@ -36,6 +36,7 @@ _HOME = {
     "compare_scores": "datasets.evaluation",
     "download": "weights.download",
     "evaluate": "datasets.evaluation",
+    "export_onnx": "model.onnx_export",
     "finetune": "learning.finetuning",
     "fit_to_side": "model.sam",
     "fuse_dense_prompt": "model.internals",

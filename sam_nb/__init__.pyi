@@ -54,6 +54,7 @@ from sam_nb.model.internals import token_attention as token_attention
 from sam_nb.model.internals import upscale as upscale
 from sam_nb.model.loading import available_models as available_models
 from sam_nb.model.loading import load_sam as load_sam
+from sam_nb.model.onnx_export import export_onnx as export_onnx
 from sam_nb.model.sam import Sam as Sam
 from sam_nb.model.sam import fit_to_side as fit_to_side
 from sam_nb.palette import PALETTE as PALETTE

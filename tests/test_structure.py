@@ -30,7 +30,7 @@ DOORS = {
     "torch": {
         *(f"learning.{name}" for name in ("decoder_step", "examples", "finetuning", "losses", "unet")),
         *(f"model.{name}" for name in ("efficientnet", "embeddings", "everything", "fast_decoder", "fast_encoder")),
-        *(f"model.{name}" for name in ("internals", "lite", "loading", "sam", "tiny_vit")),
+        *(f"model.{name}" for name in ("internals", "lite", "loading", "onnx_export", "sam", "tiny_vit")),
         *("files.folder_cluster", "weights.weights_file"),
     },
     "torchvision": {"model.everything"},
@@ -53,6 +53,7 @@ DOORS = {
     "ipywidgets": {f"canvas.{name}" for name in ("cell", "controls", "layers", "play", "pointer", "status", "widget")},
     "platformdirs": {"storage"},
     "filelock": {"storage"},
+    "onnx": {"model.onnx_export"},
 }
 
 

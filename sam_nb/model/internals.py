@@ -17,6 +17,7 @@ class SteppedDecoder(MaskDecoder):
     """SAM's mask decoder, each step of `predict_masks` a method that a subclass can replace.
 
     Shapes: P prompts, B images (P is a multiple of B), N tokens, M = 4 masks, C channels, HxW cells of the embedding.
+    P is read from ``shape``: `len` of a tensor would become a constant in an exported graph.
     """
 
     def predict_masks(
@@ -37,7 +38,7 @@ class SteppedDecoder(MaskDecoder):
         dense_prompt_embeddings : PxCxHxW torch.Tensor
         """
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        output_tokens = output_tokens.expand(len(sparse_prompt_embeddings), -1, -1)
+        output_tokens = output_tokens.expand(sparse_prompt_embeddings.shape[0], -1, -1)
         cells = self.fuse_dense_prompt(image_embeddings, dense_prompt_embeddings)
         # Channels last: the transformer makes tokens of the cells, and these are their rows.
         tokens, mixed = self.transformer(
@@ -52,7 +53,7 @@ class SteppedDecoder(MaskDecoder):
         # Without a mask prompt all have the same dense embedding, expanded from one.
         if len(image_embeddings) == 1 and dense_prompt_embeddings.stride(0) == 0:
             return image_embeddings + dense_prompt_embeddings[:1]
-        return for_each_prompt(image_embeddings, len(dense_prompt_embeddings)) + dense_prompt_embeddings
+        return for_each_prompt(image_embeddings, dense_prompt_embeddings.shape[0]) + dense_prompt_embeddings
 
     def finish(
         self, tokens: torch.Tensor, cells: torch.Tensor, image_embeddings: torch.Tensor
@@ -77,9 +78,8 @@ class SteppedDecoder(MaskDecoder):
 
 
 def for_each_prompt(x: torch.Tensor, prompts: int) -> torch.Tensor:
-    """Return values of B images, Bx..., for each of their prompts: Px..., P/B copies in a row; a view where B = 1."""
-    expanded = x[:, None].expand(-1, prompts // len(x), *x.shape[1:])
-    return expanded.flatten(0, 1) if len(x) > 1 else expanded[0]
+    """Return values of B images, Bx..., for each of their prompts: Px..., P/B copies in a row; 1x... where B = 1."""
+    return x.repeat_interleave(prompts // len(x), dim=0) if len(x) > 1 else x
 
 
 def fuse_dense_prompt(decoder: MaskDecoder, features: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:

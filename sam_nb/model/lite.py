@@ -152,8 +152,14 @@ class LitePromptEncoder(PromptEncoder):
             Low-res logits.
         """
         sparse, dense = super().forward(points, boxes, masks)
-        drawn = self.draw(points, boxes, len(dense)).contiguous(memory_format=torch.channels_last)
-        return sparse, self.drawn(drawn) + dense
+        return sparse, self.add_drawn(dense, points, boxes)
+
+    def add_drawn(
+        self, dense: torch.Tensor, points: tuple[torch.Tensor, torch.Tensor] | None, boxes: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return dense embeddings BxCxHxW with the prompts drawn onto them; the other parameters as in `forward`."""
+        drawn = self.draw(points, boxes, dense.shape[0]).contiguous(memory_format=torch.channels_last)
+        return self.drawn(drawn) + dense
 
     def draw(
         self, points: tuple[torch.Tensor, torch.Tensor] | None, boxes: torch.Tensor | None, count: int
@@ -165,9 +171,9 @@ class LitePromptEncoder(PromptEncoder):
         """
         height, width = self.image_embedding_size
         device = self.no_mask_embed.weight.device
-        drawn = torch.zeros(count, 3, height, width, device=device)
         cell = torch.tensor([self.input_image_size[1] / width, self.input_image_size[0] / height], device=device)
         x, y = torch.arange(width, device=device), torch.arange(height, device=device)
+        maps = [torch.zeros(count, height, width, device=device)] * 3
         if points is not None:
             coordinates, labels = points
             # A point is the index of a pixel: its centre is half a pixel further, as in PromptEncoder.
@@ -176,13 +182,13 @@ class LitePromptEncoder(PromptEncoder):
             near_y = torch.exp(-0.5 * (y + 0.5 - at[..., 1:]) ** 2)
             for channel, label in enumerate((1, 0)):
                 chosen = near_x * (labels == label)[..., None]
-                drawn[:, channel] = (near_y[..., :, None] * chosen[..., None, :]).amax(1)
+                maps[channel] = (near_y[..., :, None] * chosen[..., None, :]).amax(1)
         if boxes is not None:
             first, last = (boxes.reshape(-1, 2, 2) / cell).unbind(1)
             across = (torch.minimum(x + 1, last[:, :1]) - torch.maximum(x, first[:, :1])).clamp(0, 1)
             down = (torch.minimum(y + 1, last[:, 1:]) - torch.maximum(y, first[:, 1:])).clamp(0, 1)
-            drawn[:, 2] = down[:, :, None] * across[:, None, :]
-        return drawn
+            maps[2] = down[:, :, None] * across[:, None, :]
+        return torch.stack(maps, dim=1)
 
 
 class Residual(nn.Module):
@@ -285,7 +291,7 @@ class LiteDecoder(SteppedDecoder):
         """Return the cells for the transformer, PxCxHxW: coarse features and drawn prompts, spread by convolutions."""
         # Channels last: the fastest layout for convolutions on a CPU.
         coarse = image_embeddings[:, :CHANNELS].contiguous(memory_format=torch.channels_last)
-        cells = for_each_prompt(coarse, len(dense_prompt_embeddings)) + dense_prompt_embeddings
+        cells = for_each_prompt(coarse, dense_prompt_embeddings.shape[0]) + dense_prompt_embeddings
         return self.spread(cells.contiguous(memory_format=torch.channels_last))
 
     def upscale(self, cells: torch.Tensor, image_embeddings: torch.Tensor) -> torch.Tensor:
@@ -293,8 +299,8 @@ class LiteDecoder(SteppedDecoder):
         _, fine_4, fine_2 = image_embeddings.split([CHANNELS, FINE_CHANNELS[4] * 4, FINE_CHANNELS[2] * 16], dim=1)
         to_4, to_2 = self.fine
         upscale_to_4, norm, act, upscale_to_2, _ = self.output_upscaling
-        fine_4 = for_each_prompt(to_4(F.pixel_shuffle(fine_4, 2)), len(cells))
-        fine_2 = for_each_prompt(to_2(F.pixel_shuffle(fine_2, 4)), len(cells))
+        fine_4 = for_each_prompt(to_4(F.pixel_shuffle(fine_4, 2)), cells.shape[0])
+        fine_2 = for_each_prompt(to_2(F.pixel_shuffle(fine_2, 4)), cells.shape[0])
         pixels = self.sharpen(act(norm(upscale_to_4(cells) + fine_4)))
         return act(upscale_to_2(pixels) + fine_2)
 
