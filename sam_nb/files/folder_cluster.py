@@ -7,6 +7,7 @@ folder of results is the truth here, too: a task that is tried again, its worker
 from __future__ import annotations
 
 import contextlib
+import io
 import tempfile
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -131,6 +132,12 @@ def _model(key: ModelKey, weights: bytes | None) -> Sam:
 
 
 def _load(key: ModelKey, weights: bytes | None) -> Sam:
+    """Load a model without a word: on a worker nobody reads what it announces."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return _loaded(key, weights)
+
+
+def _loaded(key: ModelKey, weights: bytes | None) -> Sam:
     if weights is None:
         sam = load_sam(key.name, precision=key.precision)
         if sam.weights != key.weights:
