@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 import sam_nb
-from sam_nb import CHECKPOINTS, load_image
+from sam_nb import CHECKPOINTS, load_ground_truth, load_image, save_mask
 from sam_nb.article import ARTICLE_PROMPTS
 
 ROOT = Path(__file__).parent.parent
@@ -44,10 +44,16 @@ def test_the_readme_is_short_and_in_order():
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["eight lines", "click"])
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["eight lines", "click", "many images"])
 def test_the_code_runs_as_pasted(code, tmp_path):
     assert len([line for line in code.splitlines() if line]) <= 8
-    Image.fromarray(load_image("cat")).save(tmp_path / "my_image.jpg")
+    photo = load_image("cat")
+    for name in ("my_image.jpg", "images/a.jpg", *(f"labelled/{number}.png" for number in range(5))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(photo[:120, :160]).save(tmp_path / name)
+    for number in range(5):
+        save_mask(load_ground_truth("cat")["left_eye"][:120, :160], tmp_path / "labelled" / f"{number}_mask.png")
+    (tmp_path / "prompts.json").write_text('{"*": [{"box": [30, 20, 140, 110]}]}', encoding="utf-8")
     environment = dict(os.environ, MPLBACKEND="Agg", SAM_NB_MODEL="lite")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
 

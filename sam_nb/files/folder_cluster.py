@@ -1,7 +1,7 @@
 """A folder run on a Dask cluster: images are spread over workers, and each worker loads the model once.
 
-What travels are paths, rows of the table and, once for each worker, weights that are not official; never images. The
-folder of results is the truth here, too: a task that is tried again, its worker having died, takes what is there.
+What travels are paths, rows of the table and, once for each worker, weights that are not official; never images. What
+lies in the folder of results counts here, too: a task that is tried again, its worker having died, takes what is there.
 """
 
 from __future__ import annotations
