@@ -44,7 +44,9 @@ def test_the_readme_is_short_and_in_order():
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["eight lines", "click", "many images"])
+@pytest.mark.parametrize(
+    "code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["eight lines", "click", "many images"]
+)
 def test_the_code_runs_as_pasted(code, tmp_path):
     assert len([line for line in code.splitlines() if line]) <= 8
     photo = load_image("cat")

@@ -188,7 +188,8 @@ class LitePromptEncoder(PromptEncoder):
             across = (torch.minimum(x + 1, last[:, :1]) - torch.maximum(x, first[:, :1])).clamp(0, 1)
             down = (torch.minimum(y + 1, last[:, 1:]) - torch.maximum(y, first[:, 1:])).clamp(0, 1)
             maps[2] = down[:, :, None] * across[:, None, :]
-        return torch.stack(maps, dim=1)
+        # `SamAutomaticMaskGenerator` gives its points in float64.
+        return torch.stack(maps, dim=1).to(self.no_mask_embed.weight.dtype)
 
 
 class Residual(nn.Module):

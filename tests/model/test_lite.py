@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from segment_anything import SamPredictor
 
 from sam_nb.model.efficientnet import EfficientNetLite2
 from sam_nb.model.lite import IMAGE_SIZE, STRIDE, LiteEncoder, build_lite
@@ -104,3 +105,15 @@ def test_several_prompts_of_one_image_decode_as_one_by_one():
     for part in (0, 1):
         torch.testing.assert_close(together[part], torch.cat([one[part] for one in alone]), atol=1e-4, rtol=1e-4)
     assert together[0].shape == (3, 3, 256, 256)
+
+
+def test_points_in_float64_give_the_same_masks(lite):
+    """As `SamAutomaticMaskGenerator` gives them."""
+    predictor = SamPredictor(lite.model)
+    predictor.set_image(np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8))
+    points = torch.tensor([[[140.5, 33.25]], [[311.0, 200.0]]], dtype=torch.float64)
+    labels = torch.ones(2, 1, dtype=torch.int64)
+    expected = predictor.predict_torch(points.float(), labels, return_logits=True)[0]
+    found = predictor.predict_torch(points, labels, return_logits=True)[0]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
