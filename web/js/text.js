@@ -57,8 +57,8 @@ const WORDS = {
   reduced: ["Reduced to {0} × {1} pixels.", "已缩小为 {0} × {1} 像素。"],
   notAnImage: ["{0} is not an image that this browser can open.", "浏览器无法打开图像 {0}。"],
   cannotRun: [
-    "This browser lacks WebAssembly SIMD or DecompressionStream, which the model needs. Chrome 91, Firefox 113 and Safari 16.4, and newer ones, have both.",
-    "此浏览器缺少模型所需的 WebAssembly SIMD 或 DecompressionStream。Chrome 91、Firefox 113、Safari 16.4 及更新版本都支持。",
+    "This browser lacks WebAssembly SIMD or DecompressionStream, which the model needs. Chrome 97, Firefox 114 and Safari 16.4, and newer ones, have both.",
+    "此浏览器缺少模型所需的 WebAssembly SIMD 或 DecompressionStream。Chrome 97、Firefox 114、Safari 16.4 及更新版本都支持。",
   ],
   failed: ["Something failed: {0}. Reload the page to try again.", "出错了：{0}。请刷新页面重试。"],
   model: [
