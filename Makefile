@@ -13,7 +13,7 @@ READY := $(VENV)/ready
 OFFLINE := SAM_NB_MODEL=lite SAM_NB_HOME='$(CURDIR)/$(VENV)/sam-nb-home'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test notebooks check lock
+.PHONY: help setup lab test web notebooks check lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ lab: $(READY)  ## open the walkthrough in JupyterLab
 
 test: $(READY)  ## run every test and every notebook
 	$(OFFLINE) $(BIN)/python -m pytest
+
+web: $(READY)  ## build the page that runs lite in a browser into build/web (needs npm)
+	$(OFFLINE) $(BIN)/python web/build.py
 
 notebooks: $(READY)  ## execute the notebooks and save them with their outputs
 	$(OFFLINE) $(BIN)/python scripts/execute_notebooks.py

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("sam_nb", "tests", "scripts", "benchmarks", "training")
+FOLDERS = ("sam_nb", "tests", "scripts", "benchmarks", "training", "web")
 # Not the changelog, which lists names that changed.
 PAGES = ("README*.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "benchmarks/README.md", "training/**/*.md")
 PROSE, NAMES, FUNCTIONS = "prose", "names", "functions"
