@@ -36,8 +36,8 @@ RUNTIME_MODULE, RUNTIME_BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threa
 
 PAGE = ("index.html", "style.css", "icon.svg")
 SMALL = 240  # pixels of a sample's small image
-# Values of a tensor that is stored in float16. Smaller ones are the first layers' and the depthwise convolutions', which
-# need their precision: with them, features differ by 0.1 in place of 0.004, for 1 % of the download.
+# Values of a tensor that is stored in float16. Smaller ones, of the first layers and the depthwise convolutions, need
+# their precision: with them in float16 features differ by 0.1 in place of 0.004, for 1 % of the download.
 MIN_HALVED = 4096
 
 
