@@ -1,7 +1,7 @@
 // Images: the samples, a file of the reader's own, and what the page needs of each.
 
 const MAX_SIDE = 4096; // pixels; phones draw nothing larger
-const MAX_SCREEN = 1400; // pixels of the canvas; masks on screen are of this size, files of the image's own
+const MIN_SCREEN = 1000, MAX_SCREEN = 1400; // pixels of the canvas: masks on screen are of this size, files of the image's
 
 export class LoadError extends Error {}
 
@@ -17,7 +17,8 @@ export async function loadImage(blob, name) {
   const canvas = drawn(bitmap, Math.min(1, MAX_SIDE / longer));
   bitmap.close();
   const size = [canvas.height, canvas.width];
-  const screen = drawn(canvas, Math.min(1, MAX_SCREEN / Math.max(...size)));
+  const screenSide = Math.min(Math.max(...size, MIN_SCREEN), MAX_SCREEN);
+  const screen = drawn(canvas, screenSide / Math.max(...size));
   return { canvas, size, screen, name, wasReduced: longer > MAX_SIDE };
 }
 
