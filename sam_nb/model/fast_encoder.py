@@ -148,7 +148,8 @@ def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     ...xD torch.Tensor
     """
     # An exported graph runs elsewhere, and can keep matrices in int8.
-    if x.device.type != "cpu" or not CONVOLVES or torch.jit.is_tracing():
+    is_traced = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if x.device.type != "cpu" or not CONVOLVES or is_traced:
         return layer(x)
     # Tokens as the rows of an image that is one pixel wide, channels last.
     pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
