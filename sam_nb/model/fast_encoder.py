@@ -147,7 +147,9 @@ def linear(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
     -------
     ...xD torch.Tensor
     """
-    if x.device.type != "cpu" or not CONVOLVES:
+    # An exported graph runs elsewhere, and can keep matrices in int8.
+    is_traced = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    if x.device.type != "cpu" or not CONVOLVES or is_traced:
         return layer(x)
     # Tokens as the rows of an image that is one pixel wide, channels last.
     pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)

@@ -15,7 +15,7 @@ from segment_anything.utils.onnx import SamOnnxModel
 
 from sam_nb import Prompt, export_onnx, fit_to_side, iou, load_image
 from sam_nb.model import onnx_export
-from sam_nb.model.loading import set_precision, use_fast_layers
+from sam_nb.model.loading import ARCHITECTURES, set_precision, use_fast_layers
 from sam_nb.model.sam import Sam
 
 TOLERANCE = 1e-3  # of logits that reach 20; measured: 1e-4
@@ -156,6 +156,16 @@ def test_the_chain_equals_decode(pair, encoded, shape):
             np.testing.assert_allclose(scores[number, indices], expected.scores, atol=TOLERANCE)
             full = [expected.upscale(index) for index in range(len(indices))]
             np.testing.assert_allclose(masks[number, indices], full, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in {"vit_b", "vit_l", "vit_h"}])
+def test_every_model_that_is_small_enough(name, tmp_path):
+    """Those of Meta's have the layers of the small one above."""
+    torch.manual_seed(0)
+    sam = Sam(use_fast_layers(ARCHITECTURES[name]().eval()), name, f"random {name}")
+    exported = Exported(export_onnx(sam, tmp_path / "out"))
+    image = load_image("cat")
+    np.testing.assert_allclose(exported.encode(image), sam.encode(image).features.numpy(), atol=TOLERANCE)
 
 
 def test_no_mask_input_whatever_is_in_it(pair, encoded):
