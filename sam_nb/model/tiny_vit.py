@@ -212,7 +212,8 @@ class WindowAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return BxHxWxC like x."""
         images, height, width, channels = x.shape
-        down, across = -(-height // self.window), -(-width // self.window)
+        # Not -(-height // window): an exported graph divides towards zero.
+        down, across = ((side + self.window - 1) // self.window for side in (height, width))
         qkv = self._padded(_linear(self.qkv, self.norm(x)), down * self.window, across * self.window)
         windows = qkv.view(images, down, self.window, across, self.window, self.heads, 3, -1)
         queries, keys, values = windows.permute(6, 0, 1, 3, 5, 2, 4, 7).reshape(
