@@ -30,6 +30,7 @@ MAX_CLASSES = 1000  # of YOLO's labels where no file names them
 BORDER = 255  # in VOC's label maps: pixels to ignore
 
 Found = tuple[list[LabelledImage], list[Skipped]]
+Objects = Callable[[Size], Iterator[Segment | ValueError]]
 
 
 def load_dataset(path: str | Path, *, layout: str | None = None, images: str | Path | None = None) -> Dataset:
@@ -101,10 +102,12 @@ def _layout_of(path: Path) -> str:
 
 
 def _coco_files(folder: Path) -> list[Path]:
-    files = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
-    return sorted(
-        file for file in files if b'"annotations"' in read_bytes(file) and b'"shapes"' not in read_bytes(file)
-    )
+    return [file for file in sorted([*folder.glob("*.json"), *folder.glob("annotations/*.json")]) if _is_coco(file)]
+
+
+def _is_coco(file: Path) -> bool:
+    content = read_bytes(file)
+    return b'"annotations"' in content and b'"shapes"' not in content
 
 
 def _coco(path: Path, images: Path | None) -> Found:
@@ -169,14 +172,12 @@ def _looks_like_yolo(folder: Path) -> bool:
 def _yolo(path: Path, _: Path | None) -> Found:
     folder = path.parent if path.is_file() else path
     classes = _yolo_classes(folder, path if path.is_file() else None)
-    found, skipped = [], []
-    for image in _images_in(folder):
+
+    def objects_of(image: Path) -> Objects | None:
         label = _yolo_label(image)
-        if label is None:
-            skipped.append(Skipped(image.name, "it has no file of labels"))
-        else:
-            found.append(LabelledImage("", image, partial(_yolo_objects, label, classes)))
-    return found, skipped
+        return None if label is None else partial(_yolo_objects, label, classes)
+
+    return _with_labels(_images_in(folder), objects_of, "it has no file of labels")
 
 
 def _yolo_label(image: Path) -> Path | None:
@@ -268,14 +269,11 @@ def _looks_like_masks(folder: Path) -> bool:
 
 
 def _masks(path: Path, _: Path | None) -> Found:
-    found, skipped = [], []
-    for image in _images_in(path):
+    def objects_of(image: Path) -> Objects | None:
         masks = _mask_of(image)
-        if masks is None:
-            skipped.append(Skipped(image.name, "it has no mask"))
-        else:
-            found.append(LabelledImage("", image, partial(_mask_objects, masks)))
-    return found, skipped
+        return None if masks is None else partial(_mask_objects, masks)
+
+    return _with_labels(_images_in(path), objects_of, "it has no mask")
 
 
 def _mask_of(image: Path) -> list[Path] | None:
@@ -322,6 +320,18 @@ def _read_labels(file: Path) -> np.ndarray:
     if header is not None and header.mode == "P" and header.format in LOSSLESS:
         return decode_label_map(content, file.name)  # numbers, and not the colours that they are shown in
     return as_labels(image_pixels(content, file.name), file.name)
+
+
+def _with_labels(images: Sequence[Path], objects_of: Callable[[Path], Objects | None], missing: str) -> Found:
+    """Return the images that have labels, and those that have none with the reason `missing`."""
+    found, skipped = [], []
+    for image in images:
+        objects = objects_of(image)
+        if objects is None:
+            skipped.append(Skipped(image.name, missing))
+        else:
+            found.append(LabelledImage("", image, objects))
+    return found, skipped
 
 
 # Images ------------------------------------------------------------------------------------------------------------
