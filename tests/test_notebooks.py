@@ -13,6 +13,7 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+WITH_BAR = {"checked", "evaluate", "finetune", "iou_by_prompt", "segment_everything", "segment_folder", "train_unet"}
 CELL_TIMEOUT = 300  # seconds; fine-tuning takes a minute on two quiet cores
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -97,6 +98,16 @@ def test_it_has_facts_that_are_checked_and_exercises_that_check_themselves(path)
     text = "\n".join(cell.source for cell in code_cells(path))
     assert text.count("# NBVAL_CHECK_OUTPUT") >= 2
     assert text.count("mine = ") >= 2
+
+
+@every_notebook
+def test_no_checked_cell_shows_a_progress_bar(path):
+    """A bar is one more output wherever it lives long enough to be drawn, as on a slow computer."""
+    for cell in code_cells(path):
+        if "# NBVAL_CHECK_OUTPUT" in cell.source:
+            calls = [node.func for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+            named = {getattr(call, "attr", getattr(call, "id", None)) for call in calls}
+            assert not named & WITH_BAR, cell.source
 
 
 @every_notebook

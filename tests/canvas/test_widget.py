@@ -480,6 +480,7 @@ def shell(monkeypatch, tmp_path):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     config = Config()
     config.HistoryManager.enabled = False
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # IPython's would let no test start a process
     shell = InteractiveShell(config=config)
     runs = itertools.count()
 

@@ -325,7 +325,7 @@ def test_a_thousand_clicks_and_moves_leave_nothing_behind(hand):
     while not hand.ask("not canvas.worker.is_busy"):
         assert time.monotonic() < deadline, "the worker does not come to rest"
     memory_after, widgets_after, decoded_after = hand.ask(left)
-    assert decoded_after - decoded > 500  # some objects are deleted before they were decoded
+    assert decoded_after - decoded > 50  # on a slow computer most objects are deleted before they were decoded
     assert widgets_after == widgets
     assert memory_after < memory + 40
     assert hand.ask("len(canvas.session.objects)") == 1
