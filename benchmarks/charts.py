@@ -37,7 +37,7 @@ def bars(axes, title, rows):
 
 def main():
     """Draw and save."""
-    encode = table("encode")
+    encode = [row[1:] for row in table("encode") if row[0] == "vit_b"]
     first = table("first mask")
     many = [row for row in table("decode") if row[1] == "100"]
     everything = {row[0]: row for row in table("everything")[::-1]}
@@ -50,7 +50,7 @@ def main():
         [(row[0].replace(", segment", "\nsegment"), float(row[-1]), "segment" not in row[0]) for row in first],
     )
     names = ("predict", "predict_torch", "decode_batch")
-    for axes, row in zip((grid[1, 1], grid[2, 0]), many[::-1], strict=True):
+    for axes, row in zip((grid[1, 1], grid[2, 0]), (many[-1], many[0]), strict=True):
         values = [(name, float(cell), name == "decode_batch") for name, cell in zip(names, row[2:5], strict=True)]
         bars(axes, f"{row[0]}: 100 boxes, ms for each", values)
     rows = [

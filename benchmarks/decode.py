@@ -1,8 +1,9 @@
 """Many boxes on one image: ``python benchmarks/decode.py``.
 
-Three ways to the same full-size masks, with `lite` and with Meta's vit_b: a call of `SamPredictor.predict` for each
-box, one of `SamPredictor.predict_torch` for all of them, and `Sam.decode_batch`. Then the memory of `decode_batch` with
-more and more boxes. The weights of vit_b are random: time and memory do not depend on them.
+Three ways to the same full-size masks, with `lite`, MobileSAM's vit_t and Meta's vit_b: a call of
+`SamPredictor.predict` for each box, one of `SamPredictor.predict_torch` for all of them, and `Sam.decode_batch`. Then
+the memory of `decode_batch` with more and more boxes. The weights of vit_t and vit_b are random: time and memory do not
+depend on them.
 """
 
 import measure
@@ -14,8 +15,9 @@ from sam_nb import Prompt, load_image, load_sam
 from sam_nb.model.lite import build_lite
 from sam_nb.model.loading import use_fast_layers
 from sam_nb.model.sam import Sam
+from sam_nb.model.tiny_vit import build_vit_t
 
-MODELS = ("lite", "vit_b")
+MODELS = ("lite", "vit_t", "vit_b")
 COUNTS = (1, 10, 100)
 MANY = (1, 100, 1000)
 
@@ -27,8 +29,8 @@ def models(name):
         theirs.load_state_dict(ours.model.state_dict())
         return ours, SamPredictor(theirs.to(ours.device))
     torch.manual_seed(0)
-    theirs = sam_model_registry[name]().eval().to(measure.DEVICE)
-    ours = sam_model_registry[name]().eval().to(measure.DEVICE)
+    build = build_vit_t if name == "vit_t" else sam_model_registry[name]
+    theirs, ours = (build().eval().to(measure.DEVICE) for _ in range(2))
     ours.load_state_dict(theirs.state_dict())
     return Sam(use_fast_layers(ours), name, "random"), SamPredictor(theirs)
 

@@ -1,9 +1,10 @@
-"""The image encoder of Meta's vit_b in several implementations: ``python benchmarks/encode.py``.
+"""Image encoders in several implementations: ``python benchmarks/encode.py``.
 
-`segment_anything`, this package in both precisions, transformers' `SamModel` and ONNX Runtime on the exported encoder
-(the last two if they are installed: ``pip install transformers onnx onnxruntime``), all with the same random weights:
-time and memory do not depend on them. Each runs in a process of its own, so that none inherits another's memory. On a
-computer with a graphics card, that card is measured.
+Meta's vit_b: `segment_anything`, this package in both precisions, transformers' `SamModel` and ONNX Runtime on the
+exported encoder (the last two if they are installed: ``pip install transformers onnx onnxruntime``). MobileSAM's vit_t:
+its own code (the package mobilesam-mirror) and this package. `lite`: this package alone has it. All implementations of
+a model have the same weights, random but for `lite`'s: time and memory do not depend on them. Each runs in a process of
+its own, so that none inherits another's memory. On a computer with a graphics card, that card is measured.
 """
 
 import importlib.util
@@ -22,14 +23,20 @@ from tqdm.auto import tqdm
 from sam_nb import SAMPLES, Prompt, iou, load_image, load_sam
 
 NAMES = {
-    "upstream": "`segment_anything`, float32",
+    "segment_anything": "`segment_anything`, float32",
+    "mobile_sam": "`mobile_sam`, float32",
     "float32": "`sam_nb`, float32",
     "bfloat16": "`sam_nb`, bfloat16",
     "transformers": "`transformers`, float32",
     "onnxruntime": "ONNX Runtime, float32",
 }
-
-WEIGHTS, EXPORTED = "vit_b.pth", "encoder.onnx"
+SIDES = {  # the first of each is what the others are compared with
+    "vit_b": ("segment_anything", "float32", "bfloat16", "transformers", "onnxruntime"),
+    "vit_t": ("mobile_sam", "float32", "bfloat16"),
+    "lite": ("float32", "bfloat16"),
+}
+MAY_BE_MISSING = ("transformers", "onnxruntime")
+EXPORTED = "encoder.onnx"
 PROMPTS = 100  # whose masks in bfloat16 and in float32 are compared
 
 RENAMED = (  # transformers' names of the encoder's layers, where they differ
@@ -43,33 +50,38 @@ RENAMED = (  # transformers' names of the encoder's layers, where they differ
 )
 
 
-def build():
-    """Return vit_b with the same random weights each time."""
+def build(model):
+    """Return vit_b, or vit_t as MobileSAM's own code builds it, with the same random weights each time."""
     torch.manual_seed(0)
-    model = sam_model_registry["vit_b"]().eval()
-    for name, parameter in model.image_encoder.named_parameters():
+    if model == "vit_t":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # timm has moved what it imports
+            import mobile_sam  # noqa: PLC0415 (slow to import, and no other side needs it)
+        return mobile_sam.sam_model_registry["vit_t"]().eval().to(measure.DEVICE)
+    made = sam_model_registry["vit_b"]().eval()
+    for name, parameter in made.image_encoder.named_parameters():
         if "rel_pos" in name or "pos_embed" in name:  # zeros as built
             torch.nn.init.normal_(parameter, std=0.02)
-    return model.to(measure.DEVICE)
+    return made.to(measure.DEVICE)
 
 
 def export(path):
     """Write the encoder as ONNX, 360 MB."""
-    encoder = build().image_encoder.cpu()
+    encoder = build("vit_b").image_encoder.cpu()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing fixes sizes, which never change here
         torch.onnx.export(encoder, (torch.zeros(1, 3, 1024, 1024),), path, dynamo=False, input_names=["pixels"])
 
 
-def encoder(side, folder):
+def encoder(model, side, folder):
     """Return the encoder of one side, a function; `folder` holds weights and the exported encoder."""
-    if side == "upstream":
-        return build().image_encoder
+    if side in ("segment_anything", "mobile_sam"):
+        return build(model).image_encoder
     if side == "transformers":
         from transformers import SamConfig, SamModel  # noqa: PLC0415 (may be missing)
 
         theirs = SamModel(SamConfig()).vision_encoder.eval().to(measure.DEVICE)
-        state = build().image_encoder.state_dict()
+        state = build("vit_b").image_encoder.state_dict()
         for old, new in RENAMED:
             state = {re.sub(old, new, name): value for name, value in state.items()}
         theirs.load_state_dict(state)
@@ -82,21 +94,23 @@ def encoder(side, folder):
         provider = "CUDAExecutionProvider" if measure.DEVICE == "cuda" else "CPUExecutionProvider"
         session = onnxruntime.InferenceSession(str(folder / EXPORTED), options, providers=[provider])
         return lambda pixels: torch.from_numpy(session.run(None, {"pixels": pixels.cpu().numpy()})[0])
-    return load_sam("vit_b", checkpoint=folder / WEIGHTS, precision=side).model.image_encoder
+    weights = None if model == "lite" else folder / f"{model}.pth"
+    return load_sam(model, checkpoint=weights, precision=side).model.image_encoder
 
 
-def encode(side, folder):
+def encode(model, side, folder):
     """Write one side's features into `folder`; print the seconds of its first and third image and its peak, MB."""
     torch.manual_seed(1)
-    pixels = torch.randn(1, 3, 1024, 1024).to(measure.DEVICE)
+    length = load_sam("lite").model.image_encoder.img_size if model == "lite" else 1024
+    pixels = torch.randn(1, 3, length, length).to(measure.DEVICE)
     seconds = []
     with torch.no_grad():
-        run = encoder(side, folder)
+        run = encoder(model, side, folder)
         for _ in range(3):
             started = time.perf_counter()
             features = run(pixels).cpu()
             seconds.append(time.perf_counter() - started)
-    torch.save(features, folder / f"{side}.pt")
+    torch.save(features, folder / f"{model} {side}.pt")
     print(seconds[0], seconds[2], measure.own_peak_memory())
 
 
@@ -120,42 +134,42 @@ def main():
     """Measure and print the table."""
     parser = measure.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--side", choices=NAMES, help="measure one side in this process and print only that")
+    parser.add_argument("--side", nargs=2, metavar=("MODEL", "SIDE"), help="measure it here, print only that")
     parser.add_argument("--folder", type=Path, help="with --side: the folder of weights and features")
     arguments = parser.parse_args()
     if arguments.side:
-        encode(arguments.side, arguments.folder)
+        encode(*arguments.side, arguments.folder)
         return
-    sides = [side for side in NAMES if side not in ("transformers", "onnxruntime") or importlib.util.find_spec(side)]
+    sides = [
+        (model, side)
+        for model, names in SIDES.items()
+        for side in names
+        if side not in MAY_BE_MISSING or importlib.util.find_spec(side)
+    ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        torch.save(build().state_dict(), folder / WEIGHTS)
-        if "onnxruntime" in sides:
+        for model in ("vit_b", "vit_t"):
+            torch.save(build(model).state_dict(), folder / f"{model}.pth")
+        if ("vit_b", "onnxruntime") in sides:
             export(folder / EXPORTED)
         measured = {side: [] for side in sides}
         for _ in tqdm(range(arguments.rounds), unit="round"):
             for side, numbers in measured.items():
-                numbers.append(measure.printed_by(__file__, "--side", side, "--folder", folder))
-        features = {side: torch.load(folder / f"{side}.pt", weights_only=True) for side in sides}
+                numbers.append(measure.printed_by(__file__, "--side", *side, "--folder", folder))
+        features = {side: torch.load(folder / f"{' '.join(side)}.pt", weights_only=True) for side in sides}
     medians = {side: np.median(numbers, axis=0) for side, numbers in measured.items()}
-    first, later, _ = medians["upstream"]
-    rows = [
-        (
-            NAMES[side],
-            f"{numbers[0]:.2f}",
-            f"{first / numbers[0]:.2f}",
-            f"{numbers[1]:.2f}",
-            f"{later / numbers[1]:.2f}",
-            f"{(features[side] - features['upstream']).abs().max():.1e}",
-            f"{numbers[2]:.0f}",
-        )
-        for side, numbers in medians.items()
-    ]
-    columns = ["image encoder", "first image, s", "times as fast", "third image, s", "times as fast"]
+    rows = []
+    for (model, side), numbers in medians.items():
+        reference = (model, SIDES[model][0])
+        first, later, _ = medians[reference]
+        difference = (features[model, side] - features[reference]).abs().max()
+        row = f"{numbers[0]:.2f}", f"{first / numbers[0]:.2f}", f"{numbers[1]:.2f}", f"{later / numbers[1]:.2f}"
+        rows.append((model, NAMES[side], *row, f"{difference:.1e}", f"{numbers[2]:.0f}"))
+    columns = ["model", "image encoder", "first image, s", "times as fast", "third image, s", "times as fast"]
     columns += ["largest difference of features", "peak memory, MB"]
-    packages = measure.machine("segment-anything-py", "transformers", "onnxruntime")
+    packages = measure.machine("segment-anything-py", "mobilesam-mirror", "transformers", "onnxruntime")
     about = (
-        f"vit_b, random weights; each in a process of its own, medians of {arguments.rounds}, in turns. {packages} "
+        f"Each in a process of its own, medians of {arguments.rounds}, in turns. {packages} "
         f"Masks of {PROMPTS} random prompts on `lite`, bfloat16 against float32: mean IoU {agreement():.3f}."
     )
     measure.report("encode", columns, rows, about, arguments.write)

@@ -1,8 +1,9 @@
 """From the start of a kernel to the first mask: ``python benchmarks/first_mask.py``.
 
 A fresh Jupyter kernel runs the cells that a reader runs: import, load the model, encode the street image, decode a
-click. Once with this package alone, once with `segment_anything` imported first, as in its own examples; and vit_b
-(random weights) by this package and by `segment_anything` alone. The embedding cache is empty.
+click. `lite` with this package alone and with `segment_anything` imported first, as in its own examples; vit_b and
+vit_t (random weights) by this package and by `segment_anything` or MobileSAM's own code alone. The embedding cache is
+empty.
 """
 
 import os
@@ -17,6 +18,8 @@ from jupyter_client.manager import start_new_kernel
 from segment_anything import sam_model_registry
 from tqdm.auto import tqdm
 
+from sam_nb.model.tiny_vit import build_vit_t
+
 OURS = {
     "import": "from sam_nb import Prompt, load_image, load_sam",
     "load": "image = load_image('street'); sam = load_sam({model}, device={device!r})",
@@ -26,12 +29,11 @@ OURS = {
 ARTICLE_S = OURS | {"import": "import segment_anything; segment_anything.SamPredictor; " + OURS["import"]}
 UPSTREAM = {
     "import": (
-        "import numpy as np; from segment_anything import SamPredictor, sam_model_registry; "
-        "from sam_nb import load_image"
+        "import numpy as np; from {package} import SamPredictor, sam_model_registry; from sam_nb import load_image"
     ),
     "load": (
-        "image = load_image('street'); sam = sam_model_registry['vit_b'](checkpoint={weights!r}).to({device!r}); "
-        "predictor = SamPredictor(sam)"
+        "image = load_image('street'); sam = sam_model_registry[{name!r}](checkpoint={weights!r}); "
+        "predictor = SamPredictor(sam.to({device!r}).eval())"
     ),
     "encode": "predictor.set_image(image)",
     "decode": "predictor.predict(np.array([[500, 375]]), np.array([1]))",
@@ -64,21 +66,22 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "vit_b.pth"
         torch.manual_seed(0)
-        torch.save(sam_model_registry["vit_b"]().state_dict(), weights)
-        from_file = f"checkpoint={str(weights)!r}"
+        files = {name: str(Path(folder) / f"{name}.pth") for name in ("vit_b", "vit_t")}
+        torch.save(sam_model_registry["vit_b"]().state_dict(), files["vit_b"])
+        torch.save(build_vit_t().state_dict(), files["vit_t"])
         sides = {
-            "`lite`, `segment_anything` imported first": (ARTICLE_S, "'lite'"),
-            "`lite`": (OURS, "'lite'"),
-            "vit_b, `segment_anything` alone": (UPSTREAM, None),
-            "vit_b": (OURS, from_file),
+            "`lite`, `segment_anything` imported first": (ARTICLE_S, {"model": "'lite'"}),
+            "`lite`": (OURS, {"model": "'lite'"}),
         }
+        for name, package in (("vit_t", "mobile_sam"), ("vit_b", "segment_anything")):
+            theirs = {"package": package, "name": name, "weights": files[name]}
+            sides[f"{name}, `{package}` alone"] = (UPSTREAM, theirs)
+            sides[name] = (OURS, {"model": f"{name!r}, checkpoint={files[name]!r}"})
         taken = {name: [] for name in sides}
         for _ in tqdm(range(arguments.rounds), unit="round"):
-            for name, (cells, model) in sides.items():
-                names = {"model": model, "weights": str(weights), "device": measure.DEVICE}
-                taken[name].append(run(cells, folder, **names))
+            for name, (cells, filled) in sides.items():
+                taken[name].append(run(cells, folder, device=measure.DEVICE, **filled))
     rows = []
     for name, rounds in taken.items():
         steps = [statistics.median(seconds[step] for seconds in rounds) for step in STEPS]

@@ -31,8 +31,8 @@ def player_of(path, index):
     names = {"play": None}
     # Notebook 08 switches gradients off for its kernel; 10 and 11 train.
     with torch.enable_grad(), contextlib.redirect_stdout(io.StringIO()):
-        for source in course.needed(sources, index):
-            exec(source, names)
+        for before in course.needed(sources, index)[:-1]:
+            exec(sources[before], names)
         made = []
         play = names["play"]
         names["play"] = lambda *given, **controls: made.append(play(*given, **controls)) or made[-1]

@@ -3,6 +3,7 @@
 import os
 import tempfile
 
+import firefox
 import lab
 import matplotlib
 import numpy as np
@@ -28,6 +29,13 @@ def need_chromium():
         if os.environ.get("CI"):
             pytest.fail("no Chromium: the browser tests must run here")
         pytest.skip("NO CHROMIUM FOUND: the browser tests did not run; install chromium or google-chrome")
+
+
+@pytest.fixture(scope="session")
+def need_firefox():
+    """Skip loudly without Firefox."""
+    if firefox.find_firefox() is None:
+        pytest.skip("NO FIREFOX FOUND: its tests did not run; install firefox or firefox-esr")
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ class Exercise:
     Attributes
     ----------
     number : int
-    cells : tuple of str
-        What must have run before it.
+    index : int
+        Which of the code cells it is.
     source : str
         Its cell; the reader changes what is assigned to `mine`.
     printed : str
@@ -29,7 +29,7 @@ class Exercise:
     """
 
     number: int
-    cells: tuple[str, ...]
+    index: int
     source: str
     printed: str
     solution: str | None
@@ -53,13 +53,14 @@ def code_cells(path):
     return [cell for cell in read(path) if cell.cell_type == "code" and cell.source.strip()]
 
 
-def needed(sources, index):
-    """Return the sources, of those before the one at `index`, that define what it uses, in order."""
-    wanted, kept = _names(sources[index], ast.Load), []
-    for source in reversed(sources[:index]):
-        if defined := _names(source, ast.Store) & wanted:
-            wanted = (wanted - defined) | _names(source, ast.Load)
-            kept.insert(0, source)
+def needed(sources, *chosen):
+    """Return the indices of the chosen sources and of all that define what these use, in order."""
+    wanted, kept = set(), []
+    for index in range(max(chosen), -1, -1):
+        defined = _names(sources[index], ast.Store) & wanted
+        if defined or index in chosen:
+            wanted = (wanted - defined) | _names(sources[index], ast.Load)
+            kept.insert(0, index)
     return kept
 
 
@@ -71,18 +72,16 @@ def players(path):
 def exercises(path):
     """Return a notebook's exercises that have a cell with `mine = ...`, with their solutions."""
     cells, found, number = read(path), [], None
-    sources = [cell.source for cell in cells if cell.cell_type == "code"]
     seen = -1
     for cell in cells:
         if cell.cell_type == "markdown":
             numbers = re.findall(r"^\*\*(\d+)\. ", cell.source, re.MULTILINE)
             number = int(numbers[-1]) if numbers else number
             continue
-        seen += 1
+        seen += bool(cell.source.strip())
         if any(_assigns(node, "mine") for node in ast.parse(cell.source).body):
             printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
-            before = tuple(needed(sources, seen))
-            found.append(Exercise(number, before, cell.source, printed, _solutions(cells).get(number)))
+            found.append(Exercise(number, seen, cell.source, printed, _solutions(cells).get(number)))
     return found
 
 

@@ -94,10 +94,21 @@ def chromium_page(**options):
             browser.close()
 
 
-def write_notebook(path, code, text_below=""):
-    """Write a notebook of one code cell and, below it, one of text."""
+def wait_until(is_true, otherwise, seconds=10):
+    """Ask again and again; raise a TimeoutError that says `otherwise` when it has not become true in time."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(otherwise)
+        time.sleep(0.03)
+
+
+def write_notebook(path, *sources, text_below=""):
+    """Write a notebook of code cells and, below them, one of text."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    if text_below:
+        cells.append(nbformat.v4.new_markdown_cell(text_below))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_markdown_cell(text_below)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
 
 
@@ -119,15 +130,36 @@ def wait_for_kernel(page):
 
 
 def run_all_cells(page, timeout):
-    """Run all cells of the open notebook within `timeout` seconds; return the code cells as nbformat has them."""
+    """Run all cells of the open notebook within `timeout` seconds and return them, those of text too, as JSON."""
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
     page.set_default_timeout(timeout * 1000)
-    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    # The kernel is idle between two cells, too, and the command ends with the first error, also one that is meant.
     page.wait_for_function(
-        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'",
+        """() => {
+            const panel = window.jupyterapp.shell.currentWidget;
+            const cells = [...panel.content.model.cells].filter((cell) => cell.type === 'code');
+            const isStopped = cells.some((cell) => !cell.getMetadata('tags')?.includes('raises-exception')
+                && Array.from({ length: cell.outputs.length }, (_, i) => cell.outputs.get(i).type).includes('error'));
+            const ended = cells.every((cell) => cell.executionCount !== null);
+            return (isStopped || ended) && panel.sessionContext.session.kernel.status === 'idle';
+        }""",
         timeout=timeout * 1000,
     )
-    cells = page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells")
-    return [cell for cell in cells if cell["cell_type"] == "code"]
+    return page.evaluate("() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells")
+
+
+def scroll_to_cell(page, index):
+    """Scroll to a cell of the open notebook and return it: JupyterLab takes those far away out of the page."""
+    page.evaluate("(index) => window.jupyterapp.shell.currentWidget.content.scrollToItem(index)", index)
+    cell = page.locator(f'.jp-Cell[data-windowed-list-index="{index}"]')
+    cell.wait_for()
+    return cell
+
+
+def shut_down_kernel(page):
+    """End the open notebook's kernel."""
+    page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
 
 
 def ask(page, expression):

@@ -29,6 +29,8 @@ from sam_nb import Prompt, PromptCanvas, load_coco, load_ground_truth, load_imag
 from sam_nb.canvas import cell, fallback
 from sam_nb.canvas.layers import hold
 from sam_nb.canvas.view import View
+from sam_nb.model.loading import use_fast_layers
+from sam_nb.model.sam import Sam
 
 HEIGHT, WIDTH = 300, 500
 
@@ -688,3 +690,15 @@ def test_with_the_embedded_model(lite):
     embedding = lite.encode(load_image("street"))
     np.testing.assert_array_equal(canvas.masks.bits, lite.decode(embedding, Prompt(points=[(500, 375)])).bits)
     assert "true IoU" in canvas.status.text
+
+
+def test_with_mobilesam(random_vit_t, photo):
+    """Random weights do as well: what the canvas shows is what the model gives, after a click and after a box."""
+    sam = Sam(use_fast_layers(copy.deepcopy(random_vit_t)), "vit_t", "random")
+    canvas = PromptCanvas(sam, photo)
+    canvas.add_point(281, 90)
+    embedding = sam.encode(photo)
+    np.testing.assert_array_equal(canvas.masks.bits, sam.decode(embedding, Prompt(points=[(281, 90)])).bits)
+    canvas.set_box(37, 21, 251, 240)
+    np.testing.assert_array_equal(canvas.mask, sam.decode(embedding, canvas.prompt).best)
+    canvas.close()

@@ -1,121 +1,18 @@
 """The canvas as it is used: JupyterLab in Chromium, mouse, finger and keyboard."""
 
 import os
-import shutil
-import time
 from pathlib import Path
 
 import lab
 import pytest
+from hand import FILL, NOTEBOOK, SIZE, Hand, near, serve_canvas
 
 pytestmark = pytest.mark.usefixtures("need_chromium")
-
-SIZE = (640, 1024)  # height, width: the canvas shows it one to one
-
-CELL = f"""
-import json, sys
-import ipywidgets, psutil
-import numpy as np
-from discs import Discs
-from sam_nb import PromptCanvas
-H, W = {SIZE[0]}, {SIZE[1]}
-sam = Discs(H, W, radius=60, hole=30)
-image = np.full((H, W, 3), 90, np.uint8)
-canvas = PromptCanvas(sam, image, preview=False)
-def fresh():
-    sam.wait, sam.fails = 0.0, False
-    canvas.painter.fit()
-    canvas.controls.preview.value, canvas.controls.mode.value = False, "include"
-    for _ in canvas.session.objects:
-        canvas.session.delete(0)
-canvas
-"""
-FILLER = "one line\n\n" * 40  # below the canvas, so that there is something to scroll
-FILL = (60, 117, 172)  # half of PALETTE's blue over the grey image
-
-
-class Hand:
-    """What a person sees and does on the canvas."""
-
-    def __init__(self, page):
-        self.page = page
-        self.layers = page.locator(".jp-OutputArea canvas").first
-
-    def start(self):
-        lab.run_all_cells(self.page, timeout=120)
-        self.layers.wait_for()
-        self.wait_until_still()
-        self.wait_for_status("is ready")
-
-    def wait_until_still(self):
-        """Wait until the notebook has stopped moving the canvas about."""
-        before, equal = None, 0
-        self.layers.scroll_into_view_if_needed()
-        while equal < 4:
-            box = self.layers.bounding_box()
-            equal = equal + 1 if box == before else 0
-            before = box
-            time.sleep(0.05)
-
-    def place(self, x, y):
-        """Return where on the page a pixel of the image is."""
-        box = self.layers.bounding_box()
-        return box["x"] + (x + 0.5) * box["width"] / SIZE[1], box["y"] + (y + 0.5) * box["height"] / SIZE[0]
-
-    def click(self, x, y, **options):
-        self.page.mouse.click(*self.place(x, y), **options)
-
-    def drag(self, start, end, steps=6):
-        self.page.mouse.move(*self.place(*start))
-        self.page.mouse.down()
-        self.page.mouse.move(*self.place(*end), steps=steps)
-        self.page.mouse.up()
-
-    def color(self, x, y):
-        """Return the colour that all layers together have at a pixel."""
-        return self.layers.evaluate(
-            "(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data].slice(0, 3)", [x, y]
-        )
-
-    def wait_for(self, x, y, masked, seconds=10):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            near = all(abs(a - b) < 12 for a, b in zip(self.color(x, y), FILL, strict=True))
-            if near == masked:
-                return
-            time.sleep(0.02)
-        pytest.fail(f"the pixel ({x}, {y}) is {self.color(x, y)}; expected {'a mask' if masked else 'no mask'}")
-
-    def ask(self, expression):
-        """Return the value of a Python expression in the kernel."""
-        return lab.ask(self.page, expression)
-
-    def points(self):
-        return [tuple(point) for point in self.ask("[[p.x, p.y, p.label] for p in canvas.session.points]")]
-
-    def status(self):
-        return self.page.locator(".jp-OutputArea .widget-html").first.inner_text()
-
-    def wait_for_status(self, text, seconds=20):
-        deadline = time.monotonic() + seconds
-        while text not in self.status():
-            if time.monotonic() > deadline:
-                pytest.fail(f"the status line says {self.status()!r}, expected {text!r}")
-            time.sleep(0.05)
-
-    def fresh(self):
-        self.ask("fresh()")
-        self.wait_for_status("is ready")
-        self.wait_until_still()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    work = tmp_path_factory.mktemp("jupyter")
-    (work / "notebooks").mkdir()
-    shutil.copy(Path(__file__).parent.parent / "discs.py", work / "notebooks")
-    lab.write_notebook(work / "notebooks" / "canvas.ipynb", CELL, text_below=FILLER)
-    with lab.jupyter_lab(work / "notebooks", work) as served:
+    with serve_canvas(tmp_path_factory.mktemp("jupyter")) as served:
         yield served
 
 
@@ -137,7 +34,7 @@ def narrow(opened, server):
 def sitting(page, server):
     problems = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    lab.open_notebook(page, *server, "canvas.ipynb")
+    lab.open_notebook(page, *server, NOTEBOOK)
     hand = Hand(page)
     hand.start()
     yield hand
@@ -155,14 +52,6 @@ def photograph(hand, name):
 def hand(opened):
     opened.fresh()
     return opened
-
-
-def near(points, expected, tolerance=1.5):
-    assert len(points) == len(expected), points
-    for (x, y, label), (ex, ey, expected_label) in zip(points, expected, strict=True):
-        assert label == expected_label
-        assert abs(x - ex) <= tolerance, (points, expected)
-        assert abs(y - ey) <= tolerance, (points, expected)
 
 
 def test_left_right_and_shift(hand):
@@ -243,10 +132,7 @@ def test_the_wheel_scrolls_the_notebook(hand):
     top = hand.layers.bounding_box()["y"]
     hand.page.mouse.move(*hand.place(500, 300))
     hand.page.mouse.wheel(0, 200)
-    deadline = time.monotonic() + 5
-    while hand.layers.bounding_box()["y"] > top - 50:
-        assert time.monotonic() < deadline, "the notebook did not scroll"
-        time.sleep(0.05)
+    lab.wait_until(lambda: hand.layers.bounding_box()["y"] <= top - 50, "the notebook did not scroll")
 
 
 def test_zoomed_clicks_land_where_they_are_seen(hand):
@@ -256,10 +142,7 @@ def test_zoomed_clicks_land_where_they_are_seen(hand):
     for _ in range(4):
         hand.page.mouse.wheel(0, -100)
     hand.page.keyboard.up("Control")
-    deadline = time.monotonic() + 5
-    while hand.ask("canvas.view.scale") < 2.4:
-        assert time.monotonic() < deadline, "the image did not come closer"
-        time.sleep(0.05)
+    lab.wait_until(lambda: hand.ask("canvas.view.scale") >= 2.4, "the image did not come closer")
     hand.page.mouse.click(x, y)
     hand.wait_for(700 - 30, 200, masked=True)
     near(hand.points(), [(700, 200, 1)], tolerance=2)
@@ -269,16 +152,11 @@ def test_the_preview_follows_the_mouse(hand):
     hand.ask("setattr(canvas.controls.preview, 'value', True)")
     hand.page.mouse.move(*hand.place(200, 200))
     hand.page.mouse.move(*hand.place(600, 400), steps=20)
-    deadline = time.monotonic() + 5
-    while hand.color(640, 400) == [90, 90, 90]:
-        assert time.monotonic() < deadline, "no preview"
-        time.sleep(0.02)
+    lab.wait_until(lambda: hand.color(640, 400) != [90, 90, 90], "no preview")
     assert hand.color(250, 200) == [90, 90, 90]
     assert hand.points() == []
     hand.page.mouse.move(10, 10)
-    while hand.color(640, 400) != [90, 90, 90]:
-        assert time.monotonic() < deadline, "the preview stayed"
-        time.sleep(0.02)
+    lab.wait_until(lambda: hand.color(640, 400) == [90, 90, 90], "the preview stayed")
 
 
 def test_the_preview_never_falls_behind(hand):
@@ -287,10 +165,7 @@ def test_the_preview_never_falls_behind(hand):
     for sweep in range(3):
         hand.page.mouse.move(*hand.place(100 + 10 * sweep, 100), steps=30)
         hand.page.mouse.move(*hand.place(900, 500), steps=30)
-    deadline = time.monotonic() + 30
-    while hand.color(930, 500) == [90, 90, 90]:
-        assert time.monotonic() < deadline, "no preview"
-        time.sleep(0.02)
+    lab.wait_until(lambda: hand.color(930, 500) != [90, 90, 90], "no preview", 30)
     # Of 180 places the mouse was at, those that it had left were skipped.
     assert hand.ask("len(sam.prompts)") - before < 90
 
@@ -321,9 +196,7 @@ def test_a_thousand_clicks_and_moves_leave_nothing_behind(hand):
     storm(100)
     memory, widgets, decoded = hand.ask(left)
     storm(900)
-    deadline = time.monotonic() + 60
-    while not hand.ask("not canvas.worker.is_busy"):
-        assert time.monotonic() < deadline, "the worker does not come to rest"
+    lab.wait_until(lambda: hand.ask("not canvas.worker.is_busy"), "the worker does not come to rest", 120)
     memory_after, widgets_after, decoded_after = hand.ask(left)
     assert decoded_after - decoded > 50  # on a slow computer most objects are deleted before they were decoded
     assert widgets_after == widgets
@@ -402,7 +275,7 @@ def test_a_closed_notebook_shows_what_was_clicked(hand, server):
     hand.page.wait_for_timeout(2000)  # the hand rests
     assert not static.is_visible()
     hand.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    hand.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
+    lab.shut_down_kernel(hand.page)
     hand.page.reload()
     static.wait_for()
     assert hand.layers.count() == 0

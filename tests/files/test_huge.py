@@ -12,7 +12,8 @@ from sam_nb import load_coco
 SIDE, COUNT, MAX_MB = 31_000, 6, 1500  # as arrays of their own, written all over, the masks would take 5,800 MB
 
 READER = """
-import resource, sys
+import re, resource, sys
+from pathlib import Path
 from sam_nb import load_coco, load_labelme
 
 segments = (load_coco if "annotations" in open(sys.argv[1]).read() else load_labelme)(sys.argv[1])
@@ -20,8 +21,11 @@ for segment in segments:
     part = segment.mask[15_000:15_004, 20_000:20_006]
     assert segment.mask.shape == (31_000, 31_000)
     assert part[1:3, 1:5].all() and part.sum() == 8 and not segment.mask[0].any() and not segment.mask[:, 0].any()
-unit = 1024 if sys.platform == "linux" else 1024**2
-print(len(segments), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit)
+if sys.platform == "linux":  # where getrusage would count what the parent held when it started this process
+    megabytes = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+else:
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024**2
+print(len(segments), megabytes)
 """
 
 BOX = [[20_001, 15_001], [20_004, 15_001], [20_004, 15_002], [20_001, 15_002]]  # around centres of pixels: 4 x 2

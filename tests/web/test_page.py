@@ -4,120 +4,33 @@
 installed they fail.
 """
 
-import functools
 import hashlib
-import http.server
 import json
-import os
 import re
-import shutil
-import threading
-import time
 from pathlib import Path
 
 import lab
 import numpy as np
 import pytest
 from PIL import Image
+from reader import BELOW, TIMEOUT, Handler, Reader
 
 from sam_nb import Session, bounding_box, iou, load_coco, load_image, load_mask
 from sam_nb.model.lite import WEIGHTS
 
 ROOT = Path(__file__).parent.parent.parent
-BUILT = ROOT / "build" / "web"
-BELOW = "/some/folder/"
-TIMEOUT = 120  # seconds, on a busy machine
 
 pytestmark = pytest.mark.usefixtures("need_chromium")
 
 
-@pytest.fixture(scope="session")
-def built():
-    """Return the folder of the built page."""
-    if not (BUILT / "index.html").exists():
-        if os.environ.get("CI") and shutil.which("npm"):
-            pytest.fail("the page is not built: make web first")
-        pytest.skip("THE WEB PAGE IS NOT BUILT: its tests did not run; make web first")
-    return BUILT
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """What `python -m http.server` runs, below a folder, with a list of what it was asked for."""
-
-    requests: tuple[list, ...] = ([],)
-
-    def translate_path(self, path):
-        return super().translate_path(path.removeprefix(BELOW) if path.startswith(BELOW) else "/nowhere")
-
-    def log_request(self, code="-", size="-"):
-        self.requests[0].append((self.command, self.path, int(code)))
-
-
-@pytest.fixture(scope="module")
-def address(built):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(built)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}{BELOW}"
-    server.shutdown()
-    server.server_close()
-
-
-class Reader:
-    """What a reader sees and does on the page."""
+class Watched(Reader):
+    """A reader in Chromium, where all that the page asks for and each of its errors is seen."""
 
     def __init__(self, page, address, sample="street"):
-        self.page, self.address = page, address
         self.errors, self.hosts = [], set()
-        page.set_default_timeout(TIMEOUT * 1000)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
-        page.goto(address)
-        self.wait_for_encoded(sample)
-
-    @property
-    def status(self):
-        return self.page.locator("#status").inner_text()
-
-    def wait_for_encoded(self, name):
-        self.page.locator(f'body[data-encoded="{name}"]').wait_for()
-        self.settle()
-
-    def settle(self):
-        """Wait until the canvas shows what all steps so far give."""
-        deadline = time.monotonic() + TIMEOUT
-        while self.page.evaluate("document.querySelector('progress').hidden") is False or re.search(
-            "decod|解码|encodes|编码", self.status
-        ):
-            assert time.monotonic() < deadline, self.status
-            time.sleep(0.05)
-        assert not self.page.locator("#status.error").count(), self.status
-
-    def open(self, name):
-        """Open a sample as if for the first time."""
-        self.page.evaluate("delete document.body.dataset.encoded")
-        self.page.locator(f'#samples button[title="{name}"]').click()
-        self.wait_for_encoded(name)
-
-    def place(self, x, y):
-        """Return where on the page a pixel of the image is, given as a share of its width and height."""
-        box = self.page.locator("#canvas").bounding_box()
-        return box["x"] + x * box["width"], box["y"] + y * box["height"]
-
-    def click(self, x, y, **options):
-        self.page.mouse.click(*self.place(x, y), **options)
-        self.settle()
-
-    def drag(self, x0, y0, x1, y1):
-        self.page.mouse.move(*self.place(x0, y0))
-        self.page.mouse.down()
-        self.page.mouse.move(*self.place(x1, y1), steps=4)
-        self.page.mouse.up()
-        self.settle()
-
-    def press(self, *keys):
-        for key in keys:
-            self.page.keyboard.press(key)
-        self.settle()
+        super().__init__(page, address, sample)
 
     def download(self, button, folder):
         with self.page.expect_download() as waiting:
@@ -126,25 +39,12 @@ class Reader:
         waiting.value.save_as(path)
         return path
 
-    def steps(self, folder):
-        """Return the steps of all objects, from the file of prompts."""
-        record = json.loads(self.download("save-prompts", folder).read_text(encoding="utf-8"))
-        return [item["steps"] for item in record["objects"]]
-
-    def painted(self):
-        """Return how many pixels of the canvas are painted over the image."""
-        return self.page.evaluate("""() => {
-            const canvas = document.querySelector('#canvas');
-            const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-            return data.filter((value, i) => i % 4 === 3 && value > 0).length;
-        }""")
-
 
 @pytest.fixture(scope="module")
 def shared(address):
     """Yield one reader for all tests of a page of usual width."""
     with lab.chromium_page(locale="en-US", accept_downloads=True) as page:
-        yield Reader(page, address)
+        yield Watched(page, address)
 
 
 @pytest.fixture
@@ -332,9 +232,7 @@ def test_only_background_clicks(reader):
 
 def test_a_preview_follows_the_mouse(reader):
     reader.page.mouse.move(*reader.place(0.5, 0.5))
-    deadline = time.monotonic() + TIMEOUT
-    while not reader.painted():
-        assert time.monotonic() < deadline
+    lab.wait_until(reader.painted, "no preview", TIMEOUT)
     reader.page.mouse.move(5, 5)
     assert reader.painted() == 0
     assert reader.status.startswith("Click: this.")
@@ -428,7 +326,7 @@ def test_everything_lies_below_the_page_s_own_folder(shared, address):
 def test_a_phone_in_chinese(new_page, address, tmp_path):
     phone = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 3, "has_touch": True, "is_mobile": True}
     page = new_page(locale="zh-CN", **phone)
-    reader = Reader(page, address)
+    reader = Watched(page, address)
     assert page.evaluate("document.documentElement.lang") == "zh-CN"
     assert page.locator("span.include").inner_text() == "选中"
     page.touchscreen.tap(*reader.place(0.43, 0.58))
