@@ -32,7 +32,7 @@ def models(name):
     build = build_vit_t if name == "vit_t" else sam_model_registry[name]
     theirs, ours = (build().eval().to(measure.DEVICE) for _ in range(2))
     ours.load_state_dict(theirs.state_dict())
-    return Sam(use_fast_layers(ours), name, "random"), SamPredictor(theirs)
+    return Sam(use_fast_layers(ours), name, f"{name}, random"), SamPredictor(theirs)  # embeddings are kept by weights
 
 
 def random_boxes(count, size, seed=0):

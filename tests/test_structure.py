@@ -31,7 +31,7 @@ DOORS = {
         *(f"learning.{name}" for name in ("decoder_step", "examples", "finetuning", "losses", "unet")),
         *(f"model.{name}" for name in ("efficientnet", "embeddings", "everything", "fast_decoder", "fast_encoder")),
         *(f"model.{name}" for name in ("internals", "lite", "loading", "onnx_export", "sam", "tiny_vit")),
-        *("files.folder_cluster", "weights.weights_file"),
+        *("files.folder", "files.folder_image", "weights.weights_file"),
     },
     "torchvision": {"model.everything"},
     "segment_anything": {"model.sam", "model.upstream"},

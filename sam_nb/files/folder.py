@@ -11,14 +11,15 @@ import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+import torch
 from tqdm.auto import tqdm
 
-from sam_nb.files.folder_image import failed_or_raise, read, segments_of, write
+from sam_nb.files.folder_image import AT_ONCE, make, share_threads
 from sam_nb.files.folder_state import (
     FAILED,
     SUMMARY,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from sam_nb.model.sam import Sam
-
-AHEAD = 2  # images that are read before the model needs them, and results that wait to be written
 
 # What a camera or a phone writes. HEIC needs a plug-in for Pillow: without it the table says so, which is better than
 # to skip the image in silence.
@@ -81,7 +80,7 @@ def segment_folder(
 
         An entry is a list of objects with the fields of `Prompt`, or a session as *Save* under the canvas writes it
         into ``prompts.json``; `sam_nb.files.prompt_file` describes both. Neither changes a mask that you have seen
-        already. An empty list gives the image no prompts.
+        already, but for rounding. An empty list gives the image no prompts.
     out : str or pathlib.Path
         Made if it is not there. Each image gets a folder in it, named like the image's file, ending included (so
         ``a.jpg`` and ``a.png`` do not meet; what Windows does not allow in a name is written as ``%`` and two digits; a
@@ -173,40 +172,35 @@ def _made(
 ) -> Iterator[tuple[ImageJob, list[Row]]]:
     """Make the results of images; yield each image's rows when its result is on the disk."""
     if client is None:
-        return _overlapped(sam, jobs, out, stale)
+        return _side_by_side(sam, jobs, out, stale)
     from sam_nb.files.folder_cluster import made_on_cluster  # noqa: PLC0415  Dask is an extra
 
     return made_on_cluster(client, sam, jobs, out, stale)
 
 
-def _overlapped(
+def _side_by_side(
     sam: "Sam", jobs: Sequence[ImageJob], out: Path, stale: Collection[ImageJob]
 ) -> Iterator[tuple[ImageJob, list[Row]]]:
-    """Make results in this process: while the model computes, the next images are read and the last one is written."""
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        reading = deque(reader.submit(read, job) for job in jobs[:AHEAD])
-        writing: deque[tuple[ImageJob, Future[list[Row]]]] = deque()
-        for number, job in enumerate(jobs):
-            found = reading.popleft()
-            reading.extend(reader.submit(read, later) for later in jobs[number + AHEAD : number + AHEAD + 1])
-            try:
-                file = found.result()
-                written = writer.submit(write, sam, job, file, segments_of(sam, file), out, overwrite=job in stale)
-            except Exception as error:
-                written = Future()
-                written.set_exception(error)
-            writing.append((job, written))
-            while len(writing) > AHEAD or (writing and writing[0][1].done()):
-                yield _finished(*writing.popleft(), out)
-        while writing:
-            yield _finished(*writing.popleft(), out)
+    """Make results in this process, `AT_ONCE` images at a time, whatever stage each of them is in."""
+    threads = torch.get_num_threads()
+    waiting = iter(jobs)
+    in_hand: deque[tuple[ImageJob, Future[list[Row]]]] = deque()
+    pool = ThreadPoolExecutor(AT_ONCE, initializer=share_threads, initargs=(threads,))
 
+    def submit(count: int) -> None:
+        for job in islice(waiting, count):
+            in_hand.append((job, pool.submit(make, sam, job, out, overwrite=job in stale)))
 
-def _finished(job: ImageJob, written: "Future[list[Row]]", out: Path) -> tuple[ImageJob, list[Row]]:
     try:
-        return job, written.result()
-    except Exception as error:
-        return job, [failed_or_raise(job, error, out)]
+        submit(AT_ONCE + 1)  # one waits, so that no thread does
+        while in_hand:
+            job, made = in_hand.popleft()
+            rows = made.result()
+            submit(1)
+            yield job, rows
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def _jobs(images: str | Path | Sequence[str | Path], prompts: Path) -> list[ImageJob]:

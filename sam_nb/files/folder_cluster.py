@@ -7,7 +7,10 @@ lies in the folder of results counts here, too: a task that is tried again, its 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
+import os
+import sys
 import tempfile
 import threading
 from collections.abc import Collection, Iterator, Sequence
@@ -15,17 +18,17 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-import torch
 from distributed import Client, Future, as_completed, get_worker
 
-from sam_nb.files.folder_image import failed_or_raise, read, segments_of, write
-from sam_nb.files.folder_state import ImageJob, Row, finished_rows
+from sam_nb.files.folder_image import AT_ONCE, failed_or_raise, make, share_threads
+from sam_nb.files.folder_state import ImageJob, Row
 from sam_nb.model.lite import WEIGHTS
 from sam_nb.model.loading import load_sam
 from sam_nb.model.sam import Sam
 from sam_nb.weights.checkpoints import CHECKPOINTS, sha256
 from sam_nb.weights.weights_file import encode_weights
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 IN_HAND = 2  # images that are on their way for each thread of a worker
 
 
@@ -49,7 +52,7 @@ class ModelKey:
 
 _models: dict[ModelKey, Sam] = {}
 _loading = threading.Lock()
-_computing = threading.Lock()  # one image at a time computes, with all of a worker's threads
+_making = threading.BoundedSemaphore(AT_ONCE)
 
 
 def made_on_cluster(
@@ -109,26 +112,33 @@ def _room(client: Client) -> int:
 def _make(key: ModelKey, weights: bytes | None, job: ImageJob, out: Path, overwrite: bool) -> list[Row]:
     """Make the result of an image, on a worker; return its rows."""
     sam = _model(key, weights)
-    try:
-        file = read(job)
-        if (rows := finished_rows(sam, job, out, file.content)) is not None:
-            return rows  # by a worker that died before it could say so
-        with _computing:
-            segments = segments_of(sam, file)
-        return write(sam, job, file, segments, out, overwrite=overwrite)
-    except Exception as error:
-        return [failed_or_raise(job, error, out)]
+    with _making:
+        with contextlib.suppress(ValueError):  # not on a worker: a test calls it
+            share_threads(get_worker().state.nthreads)
+        return make(sam, job, out, overwrite=overwrite)
 
 
 def _model(key: ModelKey, weights: bytes | None) -> Sam:
     """Return the model, loaded the first time that this worker is asked for it."""
     with _loading:
         if key not in _models:
-            with contextlib.suppress(ValueError):  # not on a worker: a test calls it
-                torch.set_num_threads(get_worker().state.nthreads)
+            _keep_memory()
             _models.clear()  # one at a time: a large model and its successor may be more than the memory holds
             _models[key] = _load(key, weights)
         return _models[key]
+
+
+def _keep_memory() -> None:
+    """Let the C library keep memory that PyTorch gives back, for it asks for the same again at once.
+
+    Dask starts workers with MALLOC_TRIM_THRESHOLD_=65536. That also keeps glibc from learning which sizes come again
+    and again: every larger array is fetched from the kernel page by page, and an image takes 2.5 times as long.
+    """
+    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        with contextlib.suppress(AttributeError):  # another C library than glibc
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(M_MMAP_THRESHOLD, 2**25)
+            mallopt(M_TRIM_THRESHOLD, 2**28)
 
 
 def _load(key: ModelKey, weights: bytes | None) -> Sam:

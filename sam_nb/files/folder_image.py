@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from sam_nb.files.folder_state import DONE, NO_PROMPTS, ImageJob, Row, empty_row, failed_row, result_rows
+from sam_nb.files.folder_state import (
+    DONE,
+    NO_PROMPTS,
+    ImageJob,
+    Row,
+    empty_row,
+    failed_row,
+    finished_rows,
+    result_rows,
+)
 from sam_nb.files.prompt_file import ImagePrompts
 from sam_nb.files.records import encode_json
 from sam_nb.files.results import save_segments
@@ -21,12 +31,33 @@ if TYPE_CHECKING:
     from sam_nb.model.sam import Sam
 
 
+# Images that are made side by side: while one is read, written, or runs what only one thread can do, another computes.
+# More would take the memory of a model's activations each.
+AT_ONCE = 2
+
+
 class ImageFile(NamedTuple):
     """An image's file, its pixels, HxWx3 uint8 RGB, and its prompts."""
 
     content: bytes
     image: npt.NDArray[np.uint8]
     prompts: ImagePrompts
+
+
+def share_threads(threads: int) -> None:
+    """Let this thread compute with its share of a process's threads."""
+    torch.set_num_threads(max(1, threads // AT_ONCE))
+
+
+def make(sam: "Sam", job: ImageJob, out: Path, *, overwrite: bool) -> list[Row]:
+    """Make the result of an image, or take one that is there and up to date; return its rows, or why there is none."""
+    try:
+        file = read(job)
+        if (rows := finished_rows(sam, job, out, file.content)) is not None:
+            return rows  # by a worker that died before it could say so
+        return write(sam, job, file, segments_of(sam, file), out, overwrite=overwrite)
+    except Exception as error:
+        return [failed_or_raise(job, error, out)]
 
 
 def read(job: ImageJob) -> ImageFile:

@@ -18,7 +18,7 @@ An entry has one of two forms, for the two ways in which people arrive at it:
   masks that the canvas showed: there each click is decoded with the logits of the mask before it, and the chosen one of
   three masks is remembered, which a `Prompt` cannot say.
 
-So neither form changes a mask that you have seen already. An empty list gives the image no prompts.
+So neither form changes a mask that you have seen already, but for rounding. An empty list gives the image no prompts.
 """
 
 import json

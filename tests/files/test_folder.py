@@ -1,26 +1,31 @@
 """Each image is segmented once, whatever comes between: kills, damage, mistakes; nothing of the reader's is lost."""
 
 import csv
+import itertools
 import json
 import os
 import re
 import struct
 import subprocess
 import sys
+import threading
 import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import lab
 import numpy as np
 import pytest
+import torch
 from discs import Discs
 from filelock import FileLock
 from PIL import Image
 
 import sam_nb.files.folder as folder_module
 import sam_nb.files.folder_image as image_module
-from sam_nb import Prompt, Segment, Session, load_coco, load_image, load_mask, segment_folder, storage
+from sam_nb import Prompt, Segment, Session, iou, load_coco, load_image, load_mask, segment_folder, storage
 
 HEIGHT, WIDTH = 40, 60
 COUNT = 50
@@ -50,10 +55,10 @@ class Model(Discs):
         return super().decode(embedding, prompt)
 
     def encoded(self):
-        """Return the shades of grey that were encoded since the last call."""
+        """Return the shades of grey that were encoded since the last call, sorted: two images are made at a time."""
         shades = [int(line) for line in self.log.read_text().split()] if self.log.exists() else []
         self.log.unlink(missing_ok=True)
-        return shades
+        return sorted(shades)
 
 
 def write_image(path, shade):
@@ -131,13 +136,14 @@ def test_both_forms_give_the_masks_that_were_seen_already(lite, tmp_path, out):
     expected = [lite.decode(street, Prompt(**fields)) for fields in (ring, lone)]
     seen = session.segments()
     saved = {name: load_coco(out / name / "coco.json") for name in ("street.png", "cat.png")}
+    # A folder run computes with fewer threads, which rounds otherwise.
     for found, masks in zip(saved["street.png"], expected, strict=True):
-        assert np.array_equal(found.mask, masks.best)
-        assert found.score == masks.scores.max()
+        assert iou(found.mask, masks.best) > 0.9999
+        assert found.score == pytest.approx(masks.scores.max(), abs=1e-5)
     for found, segment in zip(saved["cat.png"], seen, strict=True):
-        assert np.array_equal(found.mask, segment.mask)
-        assert found.score == segment.score
-    assert np.array_equal(load_mask(out / "street.png" / "masks" / "ring.png"), expected[0].best)
+        assert iou(found.mask, segment.mask) > 0.9999
+        assert found.score == pytest.approx(segment.score, abs=1e-5)
+    assert iou(load_mask(out / "street.png" / "masks" / "ring.png"), expected[0].best) > 0.9999
     assert json.loads((out / "street.png" / "coco.json").read_bytes())["images"][0]["file_name"] == "street.png"
     again = Session(partial(lite.decode, lite.encode(cat)), cat.shape[:2])
     again.load_json((out / "cat.png" / "prompts.json").read_text(encoding="utf-8"))  # the canvas can resume it
@@ -145,11 +151,10 @@ def test_both_forms_give_the_masks_that_were_seen_already(lite, tmp_path, out):
 
     named = [("cat.png", "object 1", "object"), ("cat.png", "ear", "part")]
     named += [("street.png", "ring", "object"), ("street.png", "object 2", "object")]
-    masks = [*(segment.mask for segment in seen), *(masks.best for masks in expected)]
-    scores = [*(segment.score for segment in seen), *(masks.scores.max() for masks in expected)]
     assert [(row["image"], row["object"], row["category"]) for row in rows] == named
-    assert [row["area"] for row in rows] == [mask.sum() for mask in masks]
-    assert [row["predicted_iou"] for row in rows] == [round(float(score), 3) for score in scores]
+    written = [*saved["cat.png"], *saved["street.png"]]
+    assert [row["area"] for row in rows] == [segment.mask.sum() for segment in written]
+    assert [row["predicted_iou"] for row in rows] == [round(segment.score, 3) for segment in written]
     assert {(row["status"], row["reason"]) for row in rows} == {("done", "")}
 
     # Clicking on, without having changed a mask, is no reason to make them again.
@@ -180,9 +185,10 @@ def test_the_table_is_a_file_that_the_csv_module_and_excel_read(model, folder, b
 KILLED = """
 import sys, time
 from pathlib import Path
-from test_folder import Model, segment_folder
+from test_folder import Model, folder_module, segment_folder
 
-function, at, log, folder, prompts, out, overwrite = sys.argv[1:]
+function, at, log, folder, prompts, out, overwrite, at_once = sys.argv[1:]
+folder_module.AT_ONCE = int(at_once)
 called = 0
 true = getattr(Path, function)
 
@@ -222,9 +228,9 @@ def test_a_killed_run_is_resumed(tmp_path, model, stop, is_update, finished):
     uninterrupted = segment_folder(model, folder, prompts, whole)
     if is_update:
         segment_folder(model, folder, write(tmp_path / "old.json", {"*": [{"points": [[20, 20]]}]}), out)
-    assert model.encoded() == [*range(COUNT)] * (1 + is_update)
+    assert model.encoded() == sorted([*range(COUNT)] * (1 + is_update))
 
-    given = [str(value) for value in (*stop, model.log, folder, prompts, out, is_update)]
+    given = [str(value) for value in (*stop, model.log, folder, prompts, out, is_update, 1)]
     with (tmp_path / "said").open("w") as said:
         here = Path(__file__).parent
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (here, here.parent))))
@@ -238,9 +244,7 @@ def test_a_killed_run_is_resumed(tmp_path, model, stop, is_update, finished):
         finally:
             run.kill()
             run.wait()
-    ahead = model.encoded()  # results wait to be written
-    assert min(finished + 1, COUNT) <= len(ahead) <= min(finished + 2 + folder_module.AHEAD, COUNT)
-    assert ahead == [*range(len(ahead))]
+    assert model.encoded() == [*range(min(finished + 1, COUNT))]
     left = [path.name for path in out.iterdir() if path.name.startswith(".") and path.suffix != ".lock"]
     assert len(left) == 1, "the killed run left something unfinished, else this test would show nothing"
     before = {name: times(out / name) for name in names[:finished]}
@@ -267,6 +271,7 @@ def test_an_interrupted_run_leaves_whole_results_and_goes_on(model, folder, box,
         return Model.decode(model, embedding, prompt)
 
     monkeypatch.setattr(model, "decode", interrupted)
+    monkeypatch.setattr(folder_module, "AT_ONCE", 1)
     with pytest.raises(KeyboardInterrupt):
         segment_folder(model, folder, box, out)
     assert [path.name for path in out.iterdir() if path.suffix != ".lock"] == ["a.jpg"]
@@ -275,6 +280,53 @@ def test_an_interrupted_run_leaves_whole_results_and_goes_on(model, folder, box,
     rows = segment_folder(model, folder, box, out)
     assert [row["status"] for row in rows] == ["unchanged", "done", "done"]
     assert model.encoded() == [1, 3]
+
+
+def test_two_images_are_made_at_a_time_with_half_the_threads_each(model, folder, box, out, monkeypatch):
+    """The first two wait for each other, and fail if they are not made side by side."""
+    meet, calls, shares, true = threading.Barrier(2), itertools.count(), [], model.decode
+    threads = torch.get_num_threads()
+
+    def decode(embedding, prompt):
+        if next(calls) < 2:
+            meet.wait(30)
+        shares.append(torch.get_num_threads())
+        return true(embedding, prompt)
+
+    monkeypatch.setattr(model, "decode", decode)
+    torch.set_num_threads(6)
+    try:
+        rows = segment_folder(model, folder, box, out)
+        assert torch.get_num_threads() == 6
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 6
+    finally:
+        torch.set_num_threads(threads)
+    assert [row["status"] for row in rows] == ["done"] * 3
+    assert shares == [3, 3, 3]
+
+
+def test_a_run_killed_with_two_images_in_hand_is_resumed(model, tmp_path, out):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for shade in range(20):
+        write_image(folder / f"{shade:02}.png", shade)
+    prompts = write(tmp_path / "prompts.json", {"*": [{"box": [3, 3, 20, 30]}]})
+    given = [str(value) for value in ("replace", 2 * 10 + 2, model.log, folder, prompts, out, False, 2)]
+    here = Path(__file__).parent
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (here, here.parent))))
+    run = subprocess.Popen([sys.executable, "-c", KILLED, *given], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        lab.wait_until((tmp_path / "hangs").exists, "the run does not come to its twenty-second file", 100)
+    finally:
+        run.kill()
+        run.wait()
+    model.encoded()
+    whole = {shade for shade in range(20) if (out / f"{shade:02}.png").exists()}
+    assert 9 <= len(whole) <= 12
+    rows = segment_folder(model, folder, prompts, out)
+    assert [row["status"] for row in rows] == ["unchanged" if shade in whole else "done" for shade in range(20)]
+    assert model.encoded() == sorted({*range(20)} - whole)
 
 
 def test_each_image_can_be_looked_at_when_it_is_finished(model, folder, box, out):
@@ -297,10 +349,10 @@ def test_a_look_can_end_the_run_as_an_interruption_does(model, folder, box, out)
     with pytest.raises(KeyboardInterrupt):
         segment_folder(model, folder, box, out, on_image=stop)
     before = model.encoded()
-    assert before[0] == 2
+    assert 2 in before
     rows = segment_folder(model, folder, box, out)
     assert rows[0]["status"] == "unchanged"
-    assert before + model.encoded() == [2, 1, 3], "what was computed when it ended was written, too"
+    assert sorted(before + model.encoded()) == [1, 2, 3], "what was computed when it ended was written, too"
 
 
 def test_a_failing_image_has_its_reason_in_the_table_and_the_others_go_on(model, folder, box, out):
@@ -343,13 +395,13 @@ def test_a_failing_image_has_its_reason_in_the_table_and_the_others_go_on(model,
 
 
 def test_an_empty_mask_is_a_reason_and_the_others_go_on(model, folder, box, out, monkeypatch):
-    decode = folder_module.segments_of
+    decode = image_module.segments_of
 
     def with_an_empty_one(sam, file):
         (segment,) = decode(sam, file)
         return [Segment(segment.mask & (file.image[0, 0, 0] != 2), "door", "part", 0.5)]
 
-    monkeypatch.setattr(folder_module, "segments_of", with_an_empty_one)
+    monkeypatch.setattr(image_module, "segments_of", with_an_empty_one)
     rows = segment_folder(model, folder, box, out)
     assert {row["image"]: row["status"] for row in rows} == {"a.png": "done", "a.jpg": "failed", "b.png": "done"}
     assert "door: the mask is empty" in next(row["reason"] for row in rows if row["image"] == "a.jpg")
@@ -591,8 +643,8 @@ FAULTS += [(where, ERRORS[-3]) for where in ("segments_of", "save_segments", "re
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault[0]}, {type(fault[1]).__name__}")
 def test_whatever_goes_wrong_with_one_image_the_others_are_done(folder, box, out, monkeypatch, fault):
     where, error = fault
-    module = folder_module if where == "segments_of" else image_module
-    true, calls = getattr(module, where), []
+    monkeypatch.setattr(folder_module, "AT_ONCE", 1)  # the second call is the second image's
+    true, calls = getattr(image_module, where), []
 
     def fail_second(*args, **options):
         calls.append(args)
@@ -600,7 +652,7 @@ def test_whatever_goes_wrong_with_one_image_the_others_are_done(folder, box, out
             raise error
         return true(*args, **options)
 
-    monkeypatch.setattr(module, where, fail_second)
+    monkeypatch.setattr(image_module, where, fail_second)
     rows = segment_folder(Model(box.with_name("log")), folder, box, out)
     assert statuses(rows) == {"a.jpg": "done", "a.png": "failed", "b.png": "done"}
     words = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())

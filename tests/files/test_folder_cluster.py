@@ -3,7 +3,10 @@
 import copy
 import hashlib
 import os
+import platform
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -149,3 +152,30 @@ def test_weights_of_ones_own_travel_to_the_workers(cluster, folder, prompts, tmp
         "unchanged",
         FAILED,
     }
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from sam_nb.files.folder_cluster import _keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        np.empty(2**20).fill(1)  # 8 MB: 2048 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults()
+_keep_memory()
+faults()
+print(before, faults())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+def test_memory_is_not_fetched_anew_for_every_array_as_dask_s_setting_has_it():
+    environment = dict(os.environ, MALLOC_TRIM_THRESHOLD_="65536")
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before > 50
+    assert after < before / 10
