@@ -199,8 +199,8 @@ def _side_by_side(
             submit(1)
             yield job, rows
     finally:
+        torch.set_num_threads(threads)  # before what may take long, and be interrupted
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
 
 
 def _jobs(images: str | Path | Sequence[str | Path], prompts: Path) -> list[ImageJob]:
