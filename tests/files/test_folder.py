@@ -488,6 +488,7 @@ def test_a_full_disk_ends_the_run_and_takes_nothing_away(model, folder, box, out
         return write_bytes(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(folder_module, "AT_ONCE", 1)
     other = write(box.with_name("other.json"), {"*": [{"name": "door", "category": "part", "box": [10, 5, 19, 14]}]})
     with pytest.raises(OSError, match="No space left"):
         segment_folder(model, folder, other, out, overwrite=True)
