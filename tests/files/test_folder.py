@@ -323,7 +323,7 @@ def test_a_run_killed_with_two_images_in_hand_is_resumed(model, tmp_path, out):
         run.wait()
     model.encoded()
     whole = {shade for shade in range(20) if (out / f"{shade:02}.png").exists()}
-    assert 9 <= len(whole) <= 12
+    assert 9 <= len(whole) <= 14  # those before the one that hangs, and at most what was in hand with it
     rows = segment_folder(model, folder, prompts, out)
     assert [row["status"] for row in rows] == ["unchanged" if shade in whole else "done" for shade in range(20)]
     assert model.encoded() == sorted({*range(20)} - whole)
