@@ -53,7 +53,7 @@ def test_the_loss_falls_and_so_do_the_errors_on_other_images(run, small):
     assert [each["step"] for each in made.validation] == [0, 10, 20, 30]
     test = cells(2, 3)
     before, after = iou_by_prompt(small, test), iou_by_prompt(made.sam, test)
-    assert after["point"].mean() + after["box"].mean() > before["point"].mean() + before["box"].mean() + 0.1
+    assert after["point"].mean() + after["box"].mean() > before["point"].mean() + before["box"].mean() + 0.05
 
 
 def test_only_the_decoder_moves_and_the_given_model_not_at_all(run, small):
