@@ -72,7 +72,7 @@ class SameConv2d(nn.Conv2d):
     def convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Return the same with other weights, and a bias."""
         (kernel, _), (stride, _) = self.kernel_size, self.stride
-        # PyTorch's tracer, with which export_onnx works, has tensors for lengths, which old versions refuse as a padding.
+        # PyTorch's tracer, with which export_onnx works, has tensors for lengths; old versions refuse such a padding.
         lengths = (int(length) for length in x.shape[-2:])
         missing = [max(0, (-(-length // stride) - 1) * stride + kernel - length) for length in lengths]
         if missing[0] == missing[1] and missing[0] % 2 == 0:
