@@ -47,7 +47,7 @@ def main():
     bars(
         grid[1, 0],
         "from the start of a kernel to the first mask, s",
-        [(row[0].replace(", segment", "\nsegment"), float(row[-1]), "segment" not in row[0]) for row in first],
+        [(row[0].replace(", ", "\n"), float(row[-1]), "," not in row[0]) for row in first],
     )
     names = ("predict", "predict_torch", "decode_batch")
     for axes, row in zip((grid[1, 1], grid[2, 0]), (many[-1], many[0]), strict=True):
