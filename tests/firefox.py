@@ -55,7 +55,7 @@ def find_firefox():
 
 @contextlib.contextmanager
 def firefox_page(downloads=None, **preferences):
-    """Yield a page of 1400 x 1000 pixels.
+    """Yield a page in a window of 1800 x 1000 pixels: no pointer can leave it.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def firefox_page(downloads=None, **preferences):
         lab.wait_until(lambda: port.exists() and port.read_text(), "Firefox does not start", START_TIMEOUT)
         marionette = opened.enter_context(Marionette(int(port.read_text())))
         marionette.send("WebDriver:NewSession", capabilities={"alwaysMatch": {"acceptInsecureCerts": False}})
-        marionette.send("WebDriver:SetWindowRect", width=1400, height=1000)
+        marionette.send("WebDriver:SetWindowRect", width=1800, height=1000)
         yield Page(marionette)
 
 
@@ -228,11 +228,19 @@ class Keyboard:
     def __init__(self, marionette):
         self.marionette = marionette
 
+    def _do(self, kind, names):
+        actions = [{"type": kind, "value": KEYS.get(name, name)} for name in names]
+        keyboard = {"type": "key", "id": "keyboard", "actions": actions}
+        self.marionette.send("WebDriver:PerformActions", actions=[keyboard])
+
+    def down(self, *names):
+        self._do("keyDown", names)
+
+    def up(self, *names):
+        self._do("keyUp", names)
+
     def press(self, keys):
         """Press keys together, as in ``"Control+z"``."""
-        names = [KEYS.get(name, name) for name in keys.split("+")]
-        actions = [{"type": "keyDown", "value": name} for name in names]
-        actions += [{"type": "keyUp", "value": name} for name in reversed(names)]
-        self.marionette.send(
-            "WebDriver:PerformActions", actions=[{"type": "key", "id": "keyboard", "actions": actions}]
-        )
+        names = keys.split("+")
+        self.down(*names)
+        self.up(*reversed(names))
