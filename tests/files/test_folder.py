@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -207,6 +206,25 @@ segment_folder(Model(Path(log)), folder, prompts, out, overwrite=overwrite == "T
 """
 
 
+def run_and_kill(tmp_path, *given):
+    """Run `KILLED` with these arguments, and kill it where it hangs."""
+    here = Path(__file__).parent
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (here, here.parent))))
+    said = tmp_path / "said"
+    with said.open("w") as stderr:
+        run = subprocess.Popen([sys.executable, "-c", KILLED, *map(str, given)], env=environment, stderr=stderr)
+
+    def hangs():
+        assert run.poll() is None, said.read_text()
+        return (tmp_path / "hangs").exists()
+
+    try:
+        lab.wait_until(hangs, "the run does not come to where it is to be killed", 100)
+    finally:
+        run.kill()
+        run.wait()
+
+
 @pytest.mark.parametrize(
     ("stop", "is_update", "finished"),
     [
@@ -230,20 +248,7 @@ def test_a_killed_run_is_resumed(tmp_path, model, stop, is_update, finished):
         segment_folder(model, folder, write(tmp_path / "old.json", {"*": [{"points": [[20, 20]]}]}), out)
     assert model.encoded() == sorted([*range(COUNT)] * (1 + is_update))
 
-    given = [str(value) for value in (*stop, model.log, folder, prompts, out, is_update, 1)]
-    with (tmp_path / "said").open("w") as said:
-        here = Path(__file__).parent
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (here, here.parent))))
-        run = subprocess.Popen([sys.executable, "-c", KILLED, *given], env=environment, stderr=said)
-        try:
-            until = time.monotonic() + 100
-            while not (tmp_path / "hangs").exists():
-                assert run.poll() is None, (tmp_path / "said").read_text()
-                assert time.monotonic() < until
-                time.sleep(0.01)
-        finally:
-            run.kill()
-            run.wait()
+    run_and_kill(tmp_path, *stop, model.log, folder, prompts, out, is_update, 1)
     assert model.encoded() == [*range(min(finished + 1, COUNT))]
     left = [path.name for path in out.iterdir() if path.name.startswith(".") and path.suffix != ".lock"]
     assert len(left) == 1, "the killed run left something unfinished, else this test would show nothing"
@@ -312,15 +317,7 @@ def test_a_run_killed_with_two_images_in_hand_is_resumed(model, tmp_path, out):
     for shade in range(20):
         write_image(folder / f"{shade:02}.png", shade)
     prompts = write(tmp_path / "prompts.json", {"*": [{"box": [3, 3, 20, 30]}]})
-    given = [str(value) for value in ("replace", 2 * 10 + 2, model.log, folder, prompts, out, False, 2)]
-    here = Path(__file__).parent
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (here, here.parent))))
-    run = subprocess.Popen([sys.executable, "-c", KILLED, *given], env=environment, stderr=subprocess.DEVNULL)
-    try:
-        lab.wait_until((tmp_path / "hangs").exists, "the run does not come to its twenty-second file", 100)
-    finally:
-        run.kill()
-        run.wait()
+    run_and_kill(tmp_path, "replace", 2 * 10 + 2, model.log, folder, prompts, out, False, 2)
     model.encoded()
     whole = {shade for shade in range(20) if (out / f"{shade:02}.png").exists()}
     assert 9 <= len(whole) <= 14  # those before the one that hangs, and at most what was in hand with it
