@@ -59,7 +59,7 @@ class Embedding:
         return f"Embedding({shape} of a {width}x{height} image, by {self.model})"
 
 
-def embedding_key(image: npt.NDArray[np.uint8], weights: str, device: str) -> str:
+def embedding_key(image: npt.NDArray[np.uint8], weights: str, made: str) -> str:
     """Return the fingerprint under which an embedding is kept.
 
     Parameters
@@ -67,15 +67,16 @@ def embedding_key(image: npt.NDArray[np.uint8], weights: str, device: str) -> st
     image : HxWx3 numpy.ndarray of uint8
     weights : str
         Fingerprint of the model's weights.
-    device : str
-        Kind of device and precision, such as "cpu float32": results differ between kinds in the last digits.
+    made : str
+        What else it depends on, such as "640 cpu float32": the encoder's image size; kind of device and precision,
+        between which results differ in the last digits.
 
     Returns
     -------
     str
         64 hexadecimal digits, fit for a file name.
     """
-    digest = hashlib.sha256(f"{weights} {device} {image.shape}".encode())
+    digest = hashlib.sha256(f"{weights} {made} {image.shape}".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
 

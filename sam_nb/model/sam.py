@@ -150,7 +150,7 @@ class Sam:
             Not an image, or one so thin that no row or column of it is left at the model's size.
         """
         image = load_image(image)
-        key = embedding_key(image, self.weights, f"{self.device.type} {self.precision}")
+        key = embedding_key(image, self.weights, f"{self.side} {self.device.type} {self.precision}")
         embedding = self.cache.get(key)
         if embedding is None:
             resized = fit_to_side(image, self.side)

@@ -84,6 +84,10 @@ def test_an_embedding_is_computed_once(lite, photo, tmp_path, monkeypatch):
     other = Sam(lite.model, lite.name, "other weights")
     with pytest.raises(AssertionError, match="encoded again"):
         other.encode(photo)
+    # The same weights in a version of the package whose encoder saw another size.
+    monkeypatch.setattr(lite.model.image_encoder, "img_size", 320)
+    with pytest.raises(AssertionError, match="encoded again"):
+        first.encode(photo)
 
 
 def test_a_damaged_embedding_is_computed_again(lite, photo, tmp_path):
