@@ -17,11 +17,11 @@ import numpy.typing as npt
 from sam_nb.clicks import innermost
 from sam_nb.ground_truth import outlined_masks
 from sam_nb.masks import bounding_box
-from sam_nb.model.lite import IMAGE_SIZE
 from training.photos import HELD_OUT, PhotoPack, part_targets, region_mask
 from training.scenes import MIN_OBJECT, Composer, is_target
 from training.sources import SourcePack
 
+COMPOSED_SIDE = 512  # pixels of a composition's long side: whatever the network's input, the cases stay the same
 PART_EVERY = 3  # every third case of a source is a part, where the source has parts
 
 
@@ -83,7 +83,7 @@ def compositions(pack: SourcePack, scenes: int, seed: int, per_scene: int = 3) -
     """Return the set of `scenes` held-out compositions, each with at most `per_scene` cases."""
 
     def compose() -> Iterator[tuple[npt.NDArray[np.uint8], list[Case]]]:
-        composer = Composer(pack, IMAGE_SIZE)
+        composer = Composer(pack, COMPOSED_SIDE)
         for number in range(scenes):
             rng = np.random.default_rng([seed, number])
             scene = composer.compose(rng)

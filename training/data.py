@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from sam_nb.model.lite import LOW_RES_STRIDE
 from training.meanings import MEANINGS, meanings_of
 from training.prompts import first_prompt
 from training.scenes import Scene
@@ -28,7 +29,7 @@ class SceneDataset(Dataset[dict[str, torch.Tensor]]):
     ----------
     composer : SceneSource
     side : int
-        The network's input size, pixels, and the composer's. Low-res masks are half of it.
+        The network's input size, pixels, and the composer's; a multiple of 32.
     prompts : int
         Prompts per scene.
     seed : int
@@ -47,10 +48,10 @@ class SceneDataset(Dataset[dict[str, torch.Tensor]]):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Return a dict of tensors; N is `prompts`, S is `side`.
+        """Return a dict of tensors; N is `prompts`, S is `side`, L the side of low-res logits.
 
         image : 3xSxS uint8, zeros at the right and bottom; size : 2 int64, height and width of what is not padding;
-        ground_truth : NxMx(S/2)x(S/2) uint8, M meanings: the target, what else a lone click on it can mean, zeros;
+        ground_truth : NxMxLxL uint8, M meanings: the target, what else a lone click on it can mean, zeros;
         points : Nx3x2 float32; labels : Nx3 float32, -1 where there is no point;
         boxes : Nx4 float32, zeros where there is none.
         """
@@ -61,8 +62,8 @@ class SceneDataset(Dataset[dict[str, torch.Tensor]]):
         image[:, :height, :width] = scene.image.transpose(2, 0, 1)
         # Few targets are prompted more than once, in different ways.
         targets = (scene.draw(self.prompts, rng) * self.prompts)[: self.prompts]
-        half = self.side // 2
-        ground_truth = np.zeros((self.prompts, MEANINGS, half, half), np.uint8)
+        low_res = int(self.side / LOW_RES_STRIDE)
+        ground_truth = np.zeros((self.prompts, MEANINGS, low_res, low_res), np.uint8)
         points = np.zeros((self.prompts, MAX_POINTS, 2), np.float32)
         labels = np.full((self.prompts, MAX_POINTS), -1, np.float32)
         boxes = np.zeros((self.prompts, 4), np.float32)
@@ -75,7 +76,7 @@ class SceneDataset(Dataset[dict[str, torch.Tensor]]):
             for number, mask in enumerate(masks):
                 square = np.zeros((self.side, self.side), np.uint8)
                 square[:height, :width] = mask * np.uint8(255)
-                ground_truth[row, number] = cv2.resize(square, (half, half), interpolation=cv2.INTER_AREA) > 127
+                ground_truth[row, number] = cv2.resize(square, (low_res, low_res), interpolation=cv2.INTER_AREA) > 127
             points[row, :count], labels[row, :count] = prompt.points, prompt.labels
             if prompt.box is not None:
                 boxes[row] = prompt.box

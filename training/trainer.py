@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 
 from sam_nb.learning.losses import prompt_loss
 from sam_nb.model.fast_decoder import FastLiteDecoder
-from sam_nb.model.lite import IMAGE_SIZE
+from sam_nb.model.lite import IMAGE_SIZE, LOW_RES_STRIDE
 from training.corrections import next_clicks
 from training.decoding import PromptBatch, decode, first_prompts
 from training.meanings import meanings_loss
@@ -248,12 +247,14 @@ class Trainer:
 
     def _encode(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return embeddings Bx256xHxW float32, and which low-res pixels are image, BxhxW float32."""
-        images, side = len(batch["image"]), batch["image"].shape[-1]
+        side = batch["image"].shape[-1]
         inside = torch.arange(side, device=self.device) < batch["size"][..., None]  # B x (height, width) x side
         inside = (inside[:, 0, :, None] & inside[:, 1, None, :]).float()
         # Normalised first and padded with zeros afterwards, as Sam.preprocess does.
         pixels = (batch["image"].float() - self.model.pixel_mean) / self.model.pixel_std * inside[:, None]
-        valid = F.max_pool2d(inside[:, None], 2).view(images, side // 2, side // 2)
+        starts = torch.arange(int(side / LOW_RES_STRIDE), device=self.device) * LOW_RES_STRIDE
+        valid = starts < batch["size"][..., None]
+        valid = (valid[:, 0, :, None] & valid[:, 1, None, :]).float()
         return self._embed_images(pixels.contiguous(memory_format=torch.channels_last)), valid
 
     def _embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -277,8 +278,8 @@ class Trainer:
         uniform = torch.rand(2, len(labels), generator=generator, device=self.device)
         has_mask = uniform[0] < self.config.feedback
         labels = torch.where((uniform[1] < self.config.still) & has_mask, -1.0, labels)
-        # A low-res pixel covers 2 x 2 pixels of the network's input.
-        return prompts.corrected(slot, 2 * points + 0.5, labels, logits[:, None], has_mask)
+        points = (points + 0.5) * LOW_RES_STRIDE - 0.5
+        return prompts.corrected(slot, points, labels, logits[:, None], has_mask)
 
     def _share_gradients(self) -> None:
         """Replace every gradient by its mean over all processes."""

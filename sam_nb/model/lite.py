@@ -29,6 +29,7 @@ WEIGHTS = Path(__file__).parent.parent / "data" / "lite.safetensors"
 
 IMAGE_SIZE = 512  # pixels of the padded square that the encoder sees
 STRIDE = 8  # pixels per cell of the embedding
+LOW_RES_STRIDE = STRIDE / 4  # pixels per low-res logit
 CHANNELS = 128  # of the coarse features, the prompt tokens and the transformer
 FINE_CHANNELS = {4: 16, 2: 4}  # of the fine features, by stride
 CONTEXT_CHANNELS = 256  # of the encoder's attention at stride 32

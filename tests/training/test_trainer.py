@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.model.lite import build_lite
+from sam_nb.model.lite import LOW_RES_STRIDE, STRIDE, build_lite
 from training import trainer
 from training.corrections import depths, next_clicks
 from training.decoding import decode, first_prompts
@@ -16,13 +16,14 @@ from training.train import initial_model
 from training.trainer import Config, Trainer, config_of, means
 
 SIDE = 128  # of the network's input: everything as at 512, in a sixteenth of the time
+CELLS, LOW_RES = SIDE // STRIDE, int(SIDE / LOW_RES_STRIDE)
 TINY = Config(side=SIDE, images=2, prompts=2, rounds=(0, 1), warmup=1, lr=1e-3)
 
 
 def tiny_batch(seed=0):
     """Return samples of two images with two prompts each, one of every kind: a click, a box, two clicks, both."""
     rng = np.random.default_rng(seed)
-    ground_truth = np.zeros((2, 2, 3, SIDE // 2, SIDE // 2), np.uint8)
+    ground_truth = np.zeros((2, 2, 3, LOW_RES, LOW_RES), np.uint8)
     ground_truth[:, :, 0, 10:40, 8:30] = 1
     ground_truth[1, 1, 0, 20:30, 40:60] = 1
     ground_truth[0, 0, 1, 20:30, 10:20] = 1  # the first click could mean a part as well
@@ -52,15 +53,39 @@ def random_model(seed=0):
     return model
 
 
+def test_low_res_pixels_lie_where_the_networks_input_has_them():
+    run, batch = Trainer(TINY, random_model()), tiny_batch()
+    _, valid = run._encode(batch)
+    for mask, (height, width) in zip(valid, batch["size"].tolist(), strict=True):
+        rows, columns = torch.nonzero(mask, as_tuple=True)
+        assert rows.max() * LOW_RES_STRIDE < height <= (rows.max() + 1) * LOW_RES_STRIDE
+        assert columns.max() * LOW_RES_STRIDE < width <= (columns.max() + 1) * LOW_RES_STRIDE
+        assert mask.sum() == (rows.max() + 1) * (columns.max() + 1)
+    ground_truths = torch.zeros(4, LOW_RES, LOW_RES, dtype=torch.bool)
+    ground_truths[:, 12, 40] = True
+    nothing = torch.full(ground_truths.shape, -1.0)
+    prompts = run._correct(
+        first_prompts(batch, spare=1),
+        nothing,
+        slot=3,
+        ground_truths=ground_truths,
+        valid=torch.ones_like(ground_truths),
+        generator=torch.Generator().manual_seed(0),
+    )
+    # A point is a pixel's index: the centre of pixel 0 is at 0.
+    centre = torch.tensor([40.5, 12.5]) * LOW_RES_STRIDE - 0.5
+    torch.testing.assert_close(prompts.points[:, 3], centre.expand(4, 2))
+
+
 def test_padded_prompts_decode_as_each_alone():
     model, batch = random_model(), tiny_batch()
     prompts = first_prompts(batch, spare=2)
-    masks = torch.randn(4, 1, SIDE // 2, SIDE // 2)
+    masks = torch.randn(4, 1, LOW_RES, LOW_RES)
     for feedback in (False, True):
         if feedback:
             has_mask = torch.tensor([True, False, True, True])
             prompts = prompts.corrected(3, torch.full((4, 2), 70.0), torch.tensor([1.0, 0, -1, 1]), masks, has_mask)
-        embeddings = torch.randn(2, 256, SIDE // 8, SIDE // 8)
+        embeddings = torch.randn(2, 256, CELLS, CELLS)
         with torch.no_grad():
             logits, predicted = decode(model, embeddings, prompts, torch.float32)
             rounded, _ = decode(model, embeddings, prompts)
