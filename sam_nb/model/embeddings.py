@@ -68,7 +68,7 @@ def embedding_key(image: npt.NDArray[np.uint8], weights: str, made: str) -> str:
     weights : str
         Fingerprint of the model's weights.
     made : str
-        What else it depends on, such as "640 cpu float32": the encoder's image size; kind of device and precision,
+        What else it depends on, such as "512 cpu float32": the encoder's image size; kind of device and precision,
         between which results differ in the last digits.
 
     Returns
