@@ -65,8 +65,8 @@ def needed(sources, *chosen):
 
 
 def players(path):
-    """Return the index among the code cells of each that makes a figure to play with."""
-    return [index for index, cell in enumerate(code_cells(path)) if "play(" in cell.source]
+    """Return the index among all cells of each that makes a figure to play with."""
+    return [index for index, cell in enumerate(read(path)) if cell.cell_type == "code" and "play(" in cell.source]
 
 
 def exercises(path):

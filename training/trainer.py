@@ -247,14 +247,11 @@ class Trainer:
 
     def _encode(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return embeddings Bx256xHxW float32, and which low-res pixels are image, BxhxW float32."""
-        side = batch["image"].shape[-1]
-        inside = torch.arange(side, device=self.device) < batch["size"][..., None]  # B x (height, width) x side
-        inside = (inside[:, 0, :, None] & inside[:, 1, None, :]).float()
+        side, size = batch["image"].shape[-1], batch["size"]
         # Normalised first and padded with zeros afterwards, as Sam.preprocess does.
+        inside = _image_pixels(size, side)
         pixels = (batch["image"].float() - self.model.pixel_mean) / self.model.pixel_std * inside[:, None]
-        starts = torch.arange(int(side / LOW_RES_STRIDE), device=self.device) * LOW_RES_STRIDE
-        valid = starts < batch["size"][..., None]
-        valid = (valid[:, 0, :, None] & valid[:, 1, None, :]).float()
+        valid = _image_pixels(size, int(side / LOW_RES_STRIDE), LOW_RES_STRIDE)
         return self._embed_images(pixels.contiguous(memory_format=torch.channels_last)), valid
 
     def _embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -331,6 +328,16 @@ def config_of(values: dict[str, Any]) -> Config:
     """Return the `Config` of a dict that may hold more, a command line's for instance."""
     chosen = {field.name: values[field.name] for field in fields(Config)}
     return Config(**chosen | {"rounds": tuple(chosen["rounds"])})
+
+
+def _image_pixels(size: torch.Tensor, side: int, stride: float = 1) -> torch.Tensor:
+    """Return BxSxS float32: 1 where a pixel of a grid of this side and stride begins in its image, 0 in the padding.
+
+    Heights and widths, Bx2, count in pixels of stride 1.
+    """
+    starts = torch.arange(side, device=size.device) * stride
+    rows, columns = (starts < size[..., None]).unbind(1)
+    return (rows[:, :, None] & columns[:, None, :]).float()
 
 
 def _parameter_groups(model: Sam, config: Config) -> list[dict[str, Any]]:

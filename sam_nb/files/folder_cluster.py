@@ -113,8 +113,7 @@ def _make(key: ModelKey, weights: bytes | None, job: ImageJob, out: Path, overwr
     """Make the result of an image, on a worker; return its rows."""
     sam = _model(key, weights)
     with _making:
-        with contextlib.suppress(ValueError):  # not on a worker: a test calls it
-            share_threads(get_worker().state.nthreads)
+        share_threads(get_worker().state.nthreads)
         return make(sam, job, out, overwrite=overwrite)
 
 
