@@ -42,6 +42,7 @@ RUN = 4  # photographs taken one after the other that stay together
 # How often a photograph is drawn from these; the others share the rest by the square root of their numbers, so that a
 # source that repeats itself (pipes, book spines) does not dominate.
 SHARES = {"ccp": 0.18, "coco": 0.26, "openimages": 0.18, "facade": 0.16}
+RENDERED = 0.2  # scenes of `training.rendered` for each photograph, where its pack is given
 
 AROUND_ONE = 0.35  # share of scenes that are cut out around one object
 MIN_VISIBLE = 0.3  # share of an object that lies in a scene, for it to be a target
@@ -134,10 +135,13 @@ class PhotoComposer:
         self._by_source = defaultdict(list)
         for number, photograph in enumerate(pack.photographs):
             self._by_source[photograph.source].append(number)
-        weights = {name: len(numbers) ** 0.5 for name, numbers in self._by_source.items() if name not in SHARES}
+        others = sorted(self._by_source.keys() - SHARES.keys() - {"rendered"})
+        weights = {name: len(self._by_source[name]) ** 0.5 for name in others}
         shares = {name: share for name, share in SHARES.items() if name in self._by_source}
         rest = (1 - sum(shares.values())) / max(1e-9, sum(weights.values()))
         shares |= {name: rest * weight for name, weight in weights.items()}
+        if "rendered" in self._by_source:
+            shares["rendered"] = RENDERED * sum(shares.values()) if shares else 1.0
         self._names = sorted(shares)
         total = sum(shares.values())
         self._probabilities = [shares[name] / total for name in self._names]

@@ -11,11 +11,9 @@ Needs `pip install vtk`; where there is no screen also Mesa's `libosmesa6` (Debi
 
 import argparse
 import hashlib
-import re
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -29,28 +27,13 @@ from vtkmodules.vtkRenderingCore import vtkLight, vtkRenderer, vtkRenderWindow, 
 
 from sam_nb.masks import bounding_box
 from training.sources import CUTOUT_SIDE, material_parts
+from training.sweet_home import LIBRARIES, catalogue
 
 WINDOW = 3 * CUTOUT_SIDE  # pixels of a drawing's side; it is reduced, so that borders have alpha
 VIEWS = {"Vehicles": 14, "Characters": 8}  # by category; what is common in photographs gets more
 MIN_VIEWS = 3  # of all other categories
 # Flat or set into walls: they look like rectangles.
 SKIPPED = {"Doors and windows", "Staircases"}
-
-
-def catalogue(library: zipfile.ZipFile) -> Iterator[tuple[str, PurePosixPath]]:
-    """Yield (category, path of the .obj in the library) of every model that needs no rotation.
-
-    Parameters
-    ----------
-    library : zipfile.ZipFile
-        A .sh3f file.
-    """
-    text = library.read("PluginFurnitureCatalog.properties").decode("latin-1")
-    fields = dict(re.findall(r"^(\w+#\d+)=(.*?)\s*$", text, re.MULTILINE))
-    for key, path in fields.items():
-        name, number = key.split("#")
-        if name == "model" and f"modelRotation#{number}" not in fields and path.endswith(".obj"):
-            yield fields[f"category#{number}"], PurePosixPath(path.lstrip("/"))
 
 
 class Studio:
@@ -189,13 +172,13 @@ def render_library(path: Path, out: Path) -> None:
     """Render every model of a library into `out/<model>/`; a model whose folder exists is skipped."""
     with zipfile.ZipFile(path) as library, tempfile.TemporaryDirectory() as unpacked:
         library.extractall(unpacked)
-        for category, name in tqdm(list(catalogue(library)), desc=path.stem):
-            folder = out / name.stem
-            if category in SKIPPED or folder.exists():
+        for model in tqdm(list(catalogue(path)), desc=path.stem):
+            folder = out / model.path.stem
+            if model.category in SKIPPED or folder.exists():
                 continue
-            rng = np.random.default_rng(list(hashlib.sha256(str(name).encode()).digest()[:8]))
-            studio = Studio(Path(unpacked, name))
-            views = [studio.view(rng) for _ in range(VIEWS.get(category, MIN_VIEWS))]
+            rng = np.random.default_rng(list(hashlib.sha256(str(model.path).encode()).digest()[:8]))
+            studio = Studio(Path(unpacked, model.path))
+            views = [studio.view(rng) for _ in range(VIEWS.get(model.category, MIN_VIEWS))]
             studio.close()
             folder.mkdir(parents=True)
             for number, view in enumerate(views):
@@ -207,7 +190,7 @@ def render_library(path: Path, out: Path) -> None:
 def main() -> None:
     """Render every library: the command `python -m training.renders`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--libraries", type=Path, default=Path("/usr/share/sweethome3d/furniture"))
+    parser.add_argument("--libraries", type=Path, default=LIBRARIES)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     for path in sorted(arguments.libraries.glob("*.sh3f")):
