@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -116,19 +118,19 @@ class LowResTargets:
     example : Example
     ground_truth : Nx256x256 torch.Tensor of bool
         The mask of each object.
-    stride : int
+    stride : float
         Pixels of the encoder's input for each cell of the grid, along a side.
     """
 
     example: Example
     ground_truth: torch.Tensor
-    stride: int
+    stride: float
 
     @property
     def shape(self) -> tuple[int, int]:
         """How many rows and columns of the grid are image, not padding."""
         height, width = self.example.embedding.input_size
-        return -(-height // self.stride), -(-width // self.stride)
+        return math.ceil(height / self.stride), math.ceil(width / self.stride)
 
     def pixel(self, cell: tuple[float, float]) -> tuple[float, float]:
         """Return where the middle of a cell (x, y) lies in the image, pixels (x, y)."""
@@ -163,7 +165,7 @@ def low_res_targets(sam: Sam, examples: Sequence[Example], name: str) -> list[Lo
             area = np.count_nonzero(example.masks(np.array([index]))[0])
             small.append(f"{name}[{number}]: object {example.numbers[index]} covers {area} pixels")
         if seen.any():
-            stride = sam.model.image_encoder.img_size // ground_truth.shape[-1]
+            stride = sam.model.image_encoder.img_size / ground_truth.shape[-1]
             large = replace(example, numbers=example.numbers[seen.numpy()])
             targets.append(LowResTargets(large, ground_truth[seen], stride))
     if not small:
@@ -186,6 +188,7 @@ def _on_grid(sam: Sam, example: Example) -> torch.Tensor:
     for mask in example.masks():
         original = torch.from_numpy(mask)[None, None].float()
         resized = F.interpolate(original, (height, width), mode="bilinear", align_corners=False, antialias=True)
-        padded = F.pad(resized, (0, side - width, 0, side - height))
-        ground_truth.append(F.avg_pool2d(padded, side // cells)[0, 0] > 0.5)
-    return torch.stack(ground_truth)
+        padded = F.pad(resized, (0, side - width, 0, side - height))[0, 0].numpy()
+        # A cell need not be a whole number of pixels.
+        ground_truth.append(cv2.resize(padded, (cells, cells), interpolation=cv2.INTER_AREA) > 0.5)
+    return torch.from_numpy(np.stack(ground_truth))

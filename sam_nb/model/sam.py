@@ -8,6 +8,7 @@ embedding is a value that is cached, and masks name their model.
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -389,12 +390,13 @@ def _upscale_logits(
     index : int
         Which of the C masks.
     """
-    scale = side // logits.shape[-1]
-    # Padding is not upscaled, but for one line: the image's last line is interpolated with it.
-    height, width = (-(-length // scale) + 1 for length in input_size)
+    scale = Fraction(side, logits.shape[-1])
+    # Padding is not upscaled, but for one line, with which the image's last line is interpolated, and what completes
+    # the last whole pixel: at a scale of 5/2 an even number of lines.
+    height, width = (-(-(-(-length // scale) + 1) // scale.denominator) * scale.denominator for length in input_size)
     low_res = torch.from_numpy(logits[index, :height, :width])[None, None]
     square = F.interpolate(
-        low_res, [scale * length for length in low_res.shape[2:]], mode="bilinear", align_corners=False
+        low_res, [int(scale * length) for length in low_res.shape[2:]], mode="bilinear", align_corners=False
     )
     full = F.interpolate(
         square[..., : input_size[0], : input_size[1]], original_size, mode="bilinear", align_corners=False

@@ -9,7 +9,7 @@ from sam_nb.masks import iou
 from sam_nb.model import loading
 from sam_nb.model.embeddings import EmbeddingCache
 from sam_nb.model.loading import available_models, load_sam
-from sam_nb.model.sam import CHUNKS, Sam, Thresholds, fit_to_side
+from sam_nb.model.sam import CHUNKS, Sam, Thresholds, _upscale_logits, fit_to_side
 from sam_nb.prompts import Prompt
 from sam_nb.weights.checkpoints import CHECKPOINTS
 
@@ -220,3 +220,15 @@ def test_auto_on_a_large_model(random_vit_b, tmp_path, monkeypatch):
     for able, expected in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(loading, "_has_bfloat16", lambda device, able=able: able)
         assert load_sam(checkpoint=tmp_path / "vit_b.pth", device="cpu", precision="auto").precision == expected
+
+
+@pytest.mark.parametrize("side", [512, 640, 1024])
+@pytest.mark.parametrize("size", [(37, 91), (90, 61), (64, 64)])
+def test_logits_are_upscaled_as_upstream_does_at_any_stride(lite, monkeypatch, side, size):
+    """At 640 a low-res pixel is 2.5 pixels of the input."""
+    monkeypatch.setattr(lite.model.image_encoder, "img_size", side)
+    input_size = fit_to_side(np.zeros((*size, 3), np.uint8), side).shape[:2]
+    logits = np.random.default_rng(0).normal(size=(3, 256, 256)).astype(np.float32)
+    expected = lite.model.postprocess_masks(torch.from_numpy(logits)[None], input_size, size)[0].numpy()
+    for index in range(3):
+        np.testing.assert_array_equal(_upscale_logits(logits, side, input_size, size, index), expected[index])
