@@ -39,7 +39,7 @@ DOORS = {
     "skimage": {"images"},
     "cv2": {
         *("canvas.layers", "clicks", "draw", "images", "rasterize"),
-        *("files.polygons", "learning.synthetic"),
+        *("files.polygons", "learning.examples", "learning.synthetic"),
     },
     "scipy": {"files.polygons"},
     "matplotlib": {"figures"},

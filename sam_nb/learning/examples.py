@@ -189,6 +189,6 @@ def _on_grid(sam: Sam, example: Example) -> torch.Tensor:
         original = torch.from_numpy(mask)[None, None].float()
         resized = F.interpolate(original, (height, width), mode="bilinear", align_corners=False, antialias=True)
         padded = F.pad(resized, (0, side - width, 0, side - height))[0, 0].numpy()
-        # A cell need not be a whole number of pixels.
+        # A cell may be 2.5 pixels wide.
         ground_truth.append(cv2.resize(padded, (cells, cells), interpolation=cv2.INTER_AREA) > 0.5)
     return torch.from_numpy(np.stack(ground_truth))
