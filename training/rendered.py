@@ -8,9 +8,9 @@ models, and none of it is used.
 
     python -m training.rendered --scenes 300 --out runs/rendered
 
-needs Python 3.11 and `pip install bpy==5.0.1 pillow tqdm`; nothing that needs PyTorch or
-OpenCV is imported. A scene that is there is not rendered again, so a run that was interrupted is resumed by the same
-command. It ends with `rendered.zip`, a pack for `training.train --photos` (format: `training.photos`).
+needs Python 3.11 and `pip install bpy==5.0.1 pillow tqdm`, neither PyTorch nor OpenCV. A scene that is there is not
+rendered again, so a run that was interrupted is resumed by the same command. It ends with `rendered.zip`, a pack for
+`training.train --photos` (format: `training.photos`).
 """
 
 import argparse
@@ -39,7 +39,6 @@ SIDE = 640  # of a picture's long side, pixels, as of the packed photographs
 SAMPLES = 16  # light paths a pixel; the denoiser does the rest
 JPEG_QUALITY = 90
 
-KINDS = {"street": 0.5, "room": 0.3, "table": 0.2}  # share of the scenes
 INDOORS = {"Living room", "Bedroom", "Office", "Kitchen", "Bathroom", "Miscellaneous"}
 
 
@@ -134,8 +133,9 @@ class Stage:
             filepath=str(self.unpacked / model.library / model.path), use_split_objects=False, use_split_groups=False
         )
         (made,) = bpy.context.selected_objects
-        for each in set(bpy.data.materials) - before:
-            repaint(each, self.rng, is_vehicle=model.category == "Vehicles")
+        for each in bpy.data.materials:  # in their order, so that the same seed paints the same
+            if each not in before:
+                repaint(each, self.rng, is_vehicle=model.category == "Vehicles")
         bpy.ops.object.transform_apply(location=True, rotation=True, scale=True)
         corners = np.array(made.bound_box)
         low, extent = corners.min(0), np.ptp(corners, axis=0)
@@ -156,9 +156,8 @@ class Stage:
         count: int,
         area: tuple[float, float, float, float],
         height: float = 0.0,
-        turn: float | None = None,
     ) -> None:
-        """Stand models anywhere in an area (x0, y0, x1, y1), where there is room, turned at random or about `turn`."""
+        """Stand models anywhere in an area (x0, y0, x1, y1), where there is room, turned at random."""
         x0, y0, x1, y1 = area
         for _ in range(count):
             model = self.pick(fits)
@@ -166,8 +165,7 @@ class Stage:
             for _ in range(8):
                 x, y = self.rng.uniform(x0, x1), self.rng.uniform(y0, y1)
                 if self.room_for(x, y, radius, height):
-                    angle = self.rng.uniform(0, 2 * np.pi) if turn is None else turn + self.rng.normal(0, 0.12)
-                    self.add(model, (x, y, height), angle)
+                    self.add(model, (x, y, height), self.rng.uniform(0, 2 * np.pi))
                     break
 
 
@@ -212,7 +210,7 @@ def _is_small(model: Model) -> bool:
 
 
 def street(stage: Stage) -> tuple[Vector, float]:
-    """Put vehicles at a kerb or across a yard, people and things on the pavement, house fronts or hedges behind."""
+    """Put vehicles at a kerb or across a yard, people and things on the pavement, house fronts or grass behind."""
     rng = stage.rng
     kerb, back = rng.uniform(1.8, 3), rng.uniform(4.5, 9)
     stage.box(
@@ -232,12 +230,7 @@ def street(stage: Stage) -> tuple[Vector, float]:
                 heading = (np.pi / 2) * rng.choice([-1, 1]) + rng.normal(0, 0.08 if rng.random() < 0.7 else 0.8)
                 stage.add(model, (x, y, 0), heading)
     stage.scatter(_is_standing, int(rng.integers(0, 4)), (-5, -3, 6, back - 0.5))
-    stage.scatter(
-        _is_outdoors,
-        int(rng.integers(1, 6)),
-        (-5, kerb + 0.4, 6, back - 0.6),
-        0.1,
-    )
+    stage.scatter(_is_outdoors, int(rng.integers(1, 6)), (-5, kerb + 0.4, 6, back - 0.6), 0.1)
     _sunlight(rng)
     return Vector((rng.uniform(-2, 2), rng.uniform(0, 1.5), rng.uniform(0.5, 1.2))), rng.uniform(4.5, 12)
 
@@ -304,7 +297,8 @@ def room(stage: Stage) -> tuple[Vector, float]:
     if stage.room_for(0, 0.2, 0.4 * max(table.size[:2])):
         stage.add(table, (0, 0.2, 0), rng.choice([0, np.pi / 2]))
         reach = 0.3 * min(table.size[:2])
-        _small_things(stage, int(rng.integers(1, 5)), (-reach, 0.2 - reach, reach, 0.2 + reach), table.size[2])
+        on_top = (-reach, 0.2 - reach, reach, 0.2 + reach)
+        stage.scatter(_is_small, int(rng.integers(1, 5)), on_top, table.size[2])
     stage.scatter(_is_furniture, int(rng.integers(1, 5)), (-width + 0.5, -1.5, width, depth - 1))
     stage.scatter(_is_person, int(rng.random() < 0.35), (-1.5, -0.8, 1.5, depth - 0.6))
     _daylight(rng)
@@ -318,21 +312,12 @@ def table_top(stage: Stage) -> tuple[Vector, float]:
     stage.box((-0.9, -0.6, -0.04), (0.9, 0.6, 0), top)
     stage.box((-6, 2, -1), (6, 2.1, 3), material("wall", tone(rng, (0.1, 0.8)), rng, grain=rng.choice([0, 2])))
     stage.box((-6, -6, -0.8), (6, 6, -0.75), material("floor", tone(rng, (0.05, 0.6)), rng, grain=rng.uniform(0.5, 10)))
-    _small_things(stage, int(rng.integers(6, 15)), (-0.4, -0.25, 0.4, 0.35), 0)
+    stage.scatter(_is_small, int(rng.integers(6, 15)), (-0.4, -0.25, 0.4, 0.35))
     _daylight(rng)
     return Vector((rng.uniform(-0.1, 0.1), rng.uniform(-0.05, 0.1), 0.06)), rng.uniform(0.5, 1)
 
 
-def _small_things(stage: Stage, count: int, area: tuple[float, float, float, float], height: float) -> None:
-    stage.scatter(
-        _is_small,
-        count,
-        area,
-        height,
-    )
-
-
-SCENES = {"street": street, "room": room, "table": table_top}
+SCENES = {street: 0.5, room: 0.3, table_top: 0.2}  # share of the scenes
 
 
 # Light and camera
@@ -460,7 +445,8 @@ def render_scene(number: int, seed: int, models: Sequence[Model], unpacked: Path
     """Render one scene into `out`: NUMBER.jpg, NUMBER.png (labels) and, last, NUMBER.json (objects)."""
     rng = np.random.default_rng([seed, number])
     stage = Stage(rng, models, unpacked)
-    target, distance = SCENES[str(rng.choice(list(KINDS), p=list(KINDS.values())))](stage)
+    build = list(SCENES)[rng.choice(len(SCENES), p=list(SCENES.values()))]
+    target, distance = build(stage)
     aim_camera(target, distance, rng)
     with tempfile.TemporaryDirectory() as folder:
         render_picture(Path(folder, "picture.png"), rng)

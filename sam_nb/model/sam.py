@@ -6,6 +6,7 @@ embedding is a value that is cached, and masks name their model.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -393,7 +394,8 @@ def _upscale_logits(
     scale = Fraction(side, logits.shape[-1])
     # Padding is not upscaled, but for one line, with which the image's last line is interpolated, and what completes
     # the last whole pixel: at a scale of 5/2 an even number of lines.
-    height, width = (-(-(-(-length // scale) + 1) // scale.denominator) * scale.denominator for length in input_size)
+    needed = (math.ceil(length / scale) + 1 for length in input_size)
+    height, width = (lines + -lines % scale.denominator for lines in needed)
     low_res = torch.from_numpy(logits[index, :height, :width])[None, None]
     square = F.interpolate(
         low_res, [int(scale * length) for length in low_res.shape[2:]], mode="bilinear", align_corners=False

@@ -260,10 +260,16 @@ def test_it_stops_when_nothing_gets_better(small, monkeypatch):
     )
 
 
-def test_the_ground_truth_lies_on_the_grid_where_upstream_reads_its_logits(small):
-    """Upscaled as `Sam.postprocess_masks` upscales logits, the grid is the mask again; a cell's pixel lies in it."""
+@pytest.mark.parametrize("side", [128, 160])
+def test_the_ground_truth_lies_on_the_grid_where_upstream_reads_its_logits(small, monkeypatch, side):
+    """Upscaled as `Sam.postprocess_masks` upscales logits, the grid is the mask again; a cell's pixel lies in it.
+
+    At 160 a cell is 2.5 pixels wide.
+    """
+    monkeypatch.setattr(small.model.image_encoder, "img_size", side)
     for pair in (*cells(4, 5), (cells(4)[0][0].swapaxes(0, 1).copy(), cells(4)[0][1].T)):
         (targets,) = low_res_targets(small, encode_examples(small, [pair], "train"), "train")
+        assert targets.ground_truth.shape[1:] == small.model.prompt_encoder.mask_input_size
         example = targets.example
         logits = (2 * targets.ground_truth.float() - 1)[:, None]
         embedding = example.embedding
