@@ -22,6 +22,7 @@ from training.scenes import MIN_OBJECT, Composer, is_target
 from training.sources import SourcePack
 
 COMPOSED_SIDE = 512  # pixels of a composition's long side: whatever the network's input, the cases stay the same
+PHOTOGRAPHS = {"held_out": "held-out photographs", "train": "training photographs"}  # title of the set, by split
 PART_EVERY = 3  # every third case of a source is a part, where the source has parts
 
 
@@ -136,13 +137,12 @@ def outlined_photographs(entries: list[dict], folders: dict[str, Path]) -> CaseS
     return CaseSet("photographs", read(), len(entries))
 
 
-def held_out_photographs(pack: PhotoPack, max_count: int, seed: int) -> CaseSet:
-    """Return the set of the held-out annotated photographs, uncropped.
+def annotated_photographs(pack: PhotoPack, max_count: int, seed: int) -> CaseSet:
+    """Return the set of the annotated photographs of a pack's split, uncropped.
 
     Parameters
     ----------
     pack : training.photos.PhotoPack
-        Its held-out split.
     max_count : int
         Cases of a source. See `choose`.
     seed : int
@@ -150,12 +150,14 @@ def held_out_photographs(pack: PhotoPack, max_count: int, seed: int) -> CaseSet:
     Raises
     ------
     ValueError
-        The pack has no held-out photograph.
+        The pack has no photograph with a target.
     """
+    title = PHOTOGRAPHS[pack.split]
     chosen = choose(pack, max_count, seed)
     if not chosen:
+        named = "names" if pack.split == "held_out" else "does not name"
         raise ValueError(
-            f"no held-out photographs: expected some that {HELD_OUT.name} names, got {len(pack.photographs)} of the "
+            f"no {title}: expected some that {HELD_OUT.name} {named}, got {len(pack.photographs)} of the "
             "split without a target; take the packs that the list was made from"
         )
 
@@ -164,7 +166,7 @@ def held_out_photographs(pack: PhotoPack, max_count: int, seed: int) -> CaseSet:
             image, cases = candidates(pack, number, seed)
             yield image, [case for case in cases if case.name in names]
 
-    return CaseSet("held-out photographs", read(), len(chosen), by_source=True)
+    return CaseSet(title, read(), len(chosen), by_source=True)
 
 
 def candidates(pack: PhotoPack, number: int, seed: int) -> tuple[npt.NDArray[np.uint8], list[Case]]:

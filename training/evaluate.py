@@ -21,7 +21,7 @@ from sam_nb.ground_truth import OUTLINES, load_ground_truth, read_outlines
 from sam_nb.images import load_image
 from sam_nb.masks import iou
 from sam_nb.model.loading import load_sam
-from training.cases import Case, CaseSet, compositions, held_out_photographs, outlined_photographs
+from training.cases import PHOTOGRAPHS, Case, CaseSet, annotated_photographs, compositions, outlined_photographs
 from training.measures import (
     MAX_CLICKS,
     MIN_IOU_TO_BE_RAGGED,
@@ -186,6 +186,12 @@ def main() -> None:
     parser.add_argument("--opencv-doc", type=Path, default=Path("/usr/share/doc/opencv-doc/examples"))
     parser.add_argument("--outlines", type=Path, default=Path(__file__).parent / "ground_truth" / "outlines.json")
     parser.add_argument("--photos", type=Path, nargs="+", help="packs of annotated photographs (training.photos)")
+    parser.add_argument(
+        "--split",
+        choices=PHOTOGRAPHS,
+        default="held_out",
+        help="of --photos; train: those that it learned from. Both alike: it has not learned them by heart",
+    )
     parser.add_argument("--per-source", type=int, default=40, help="cases of each source of --photos, at most")
     parser.add_argument("--no-grabcut", action="store_true", help="skip GrabCut, which takes most of the time")
     parser.add_argument("--threads", type=int, default=2)
@@ -234,7 +240,7 @@ def _case_sets(arguments: argparse.Namespace) -> Iterator[CaseSet]:
         samples = [entry for entry in read_outlines(OUTLINES) if entry["sample"] != "coins"]
         yield outlined_photographs(samples + read_outlines(arguments.outlines), folders)
     if arguments.photos:
-        yield held_out_photographs(PhotoPack(arguments.photos, "held_out"), arguments.per_source, arguments.seed)
+        yield annotated_photographs(PhotoPack(arguments.photos, arguments.split), arguments.per_source, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -80,9 +80,15 @@ class PhotoPack:
     ----------
     paths : sequence of pathlib.Path
     split : {"train", "held_out"}
+
+    Attributes
+    ----------
+    photographs : list of Photograph
+    split : {"train", "held_out"}
     """
 
     def __init__(self, paths: Sequence[Path], split: str) -> None:
+        self.split = split
         held_out = set(HELD_OUT.read_text().split())
         self.photographs: list[Photograph] = []
         self._content: list[tuple[bytes, bytes]] = []

@@ -15,7 +15,7 @@ from sam_nb import Prompt, iou, load_image, load_sam
 from sam_nb.article import ARTICLE_PROMPTS
 from sam_nb.model.lite import build_lite
 from training import compare, evaluate, photos, sheet, street
-from training.cases import Case, CaseSet, candidates, choose, held_out_photographs, tight_box
+from training.cases import Case, CaseSet, annotated_photographs, candidates, choose, tight_box
 from training.measures import SimulatedUser, mean_over_groups, perimeter, raggedness, summarise
 
 Y, X = np.mgrid[:200, :200]
@@ -122,7 +122,7 @@ def test_every_photograph_has_a_case_before_any_has_a_second(held_out):
 def test_a_third_of_the_cases_are_parts(held_out):
     shelves = {f"shelf/{number}": photograph(5) for number in range(3)}
     pack = held_out(shelves | {"few/0": photograph(2), "some/0": photograph(5)})
-    cases = held_out_photographs(pack, 12, seed=0)
+    cases = annotated_photographs(pack, 12, seed=0)
     assert (cases.count, cases.by_source) == (5, True)
     kinds = Counter((case.source, case.kind) for _, of_image in cases.images for case in of_image)
     expected = {"shelf": (8, 4), "few": (2, 2), "some": (5, 4)}
@@ -152,10 +152,22 @@ def test_cases_are_targets_and_their_ground_truth_is_the_annotation(held_out):
         np.testing.assert_array_equal(case.box, tight_box(ground_truth))
 
 
-def test_a_pack_without_held_out_photographs_is_refused(held_out):
+def test_a_pack_without_annotated_photographs_is_refused(held_out):
     pack = held_out({"shelf/0": photograph(1, small=True)})
     with pytest.raises(ValueError, match=r"no held-out photographs: expected .* held_out.txt names, got 1"):
-        held_out_photographs(pack, 40, seed=0)
+        annotated_photographs(pack, 40, seed=0)
+
+
+def test_training_photographs_are_a_set_of_their_own(held_out, tmp_path):
+    held_out({"shelf/0": photograph(2)})
+    path = write_pack(tmp_path / "both.zip", {"shelf/0": photograph(2), "shelf/1": photograph(1)})
+    for split, title, name in (("train", "training", "shelf/1"), ("held_out", "held-out", "shelf/0")):
+        cases = annotated_photographs(photos.PhotoPack([path], split), 1, seed=0)
+        assert cases.title == f"{title} photographs"
+        assert [case.name.split(":")[0] for _, of_image in cases.images for case in of_image] == [name]
+    pack = photos.PhotoPack([tmp_path / "photos.zip"], "train")
+    with pytest.raises(ValueError, match=r"no training photographs: expected .* held_out.txt does not name, got 0"):
+        annotated_photographs(pack, 1, seed=0)
 
 
 class FixedPredictor:
