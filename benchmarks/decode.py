@@ -12,10 +12,10 @@ import torch
 from segment_anything import SamPredictor, sam_model_registry
 
 from sam_nb import Prompt, load_image, load_sam
-from sam_nb.model.lite import build_lite
 from sam_nb.model.loading import use_fast_layers
 from sam_nb.model.sam import Sam
-from sam_nb.model.tiny_vit import build_vit_t
+from sam_nb.networks.lite import build_lite
+from sam_nb.networks.tiny_vit import build_vit_t
 
 MODELS = ("lite", "vit_t", "vit_b")
 COUNTS = (1, 10, 100)

@@ -18,7 +18,7 @@ from jupyter_client.manager import start_new_kernel
 from segment_anything import sam_model_registry
 from tqdm.auto import tqdm
 
-from sam_nb.model.tiny_vit import build_vit_t
+from sam_nb.networks.tiny_vit import build_vit_t
 
 OURS = {
     "import": "from sam_nb import Prompt, load_image, load_sam",

@@ -39,7 +39,7 @@ _HOME = {
     "export_onnx": "model.onnx_export",
     "finetune": "learning.finetuning",
     "fit_to_side": "model.sam",
-    "fuse_dense_prompt": "model.internals",
+    "fuse_dense_prompt": "networks.internals",
     "innermost": "clicks",
     "iou": "masks",
     "iou_by_prompt": "learning.finetuning",
@@ -52,10 +52,11 @@ _HOME = {
     "load_mask": "files.png",
     "load_sam": "model.loading",
     "load_yolo": "files.yolo",
+    "look_closer": "model.closer",
     "next_click": "clicks",
     "overlay": "draw",
     "play": "canvas.play",
-    "predicted_iou": "model.internals",
+    "predicted_iou": "networks.internals",
     "save_coco": "files.coco",
     "save_cutout": "files.png",
     "save_label_map": "files.png",
@@ -77,9 +78,9 @@ _HOME = {
     "show_row": "figures",
     "show_worst": "datasets.evaluation",
     "synthetic_cells": "learning.synthetic",
-    "token_attention": "model.internals",
+    "token_attention": "networks.internals",
     "train_unet": "learning.unet",
-    "upscale": "model.internals",
+    "upscale": "networks.internals",
 }
 
 __all__ = list(_HOME)

@@ -60,7 +60,7 @@ def random_vit_t():
     """Return vit_t with random weights, biases and statistics: those of a new model, 0 and 1, would hide mistakes."""
     import torch
 
-    from sam_nb.model.tiny_vit import build_vit_t
+    from sam_nb.networks.tiny_vit import build_vit_t
 
     torch.manual_seed(0)
     model = build_vit_t()

@@ -11,16 +11,17 @@ import pytest
 import sam_nb
 
 PACKAGE = Path(sam_nb.__file__).parent
-WINGS = ("weights", "model", "canvas", "files", "learning", "datasets")
+WINGS = ("weights", "networks", "model", "canvas", "files", "learning", "datasets")
 MAX_MODULES, MAX_METHODS, MAX_LINES = 12, 25, 45
 
 # What a wing may import beside itself; everything may import the root, and the root nothing else.
 BELOW = {
     "": set(),
     "weights": set(),
-    "model": {"weights"},
+    "networks": set(),
+    "model": {"networks", "weights"},
     "canvas": {"model"},
-    "files": {"model", "weights"},
+    "files": {"model", "networks", "weights"},
     "learning": {"model", "weights"},
     "datasets": {"files"},
 }
@@ -29,13 +30,16 @@ BELOW = {
 DOORS = {
     "torch": {
         *(f"learning.{name}" for name in ("decoder_step", "examples", "finetuning", "losses", "unet")),
-        *(f"model.{name}" for name in ("efficientnet", "embeddings", "everything", "fast_decoder", "fast_encoder")),
-        *(f"model.{name}" for name in ("internals", "lite", "loading", "onnx_export", "sam", "tiny_vit")),
+        *(f"model.{name}" for name in ("embeddings", "everything", "loading", "onnx_export", "sam")),
+        *(
+            f"networks.{name}"
+            for name in ("efficientnet", "fast_decoder", "fast_encoder", "internals", "lite", "tiny_vit")
+        ),
         *("files.folder", "files.folder_image", "weights.weights_file"),
     },
     "torchvision": {"model.everything"},
-    "segment_anything": {"model.sam", "model.upstream"},
-    "PIL": {"canvas.layers", "datasets.layouts", "files.png", "images", "model.sam"},
+    "segment_anything": {"model.sam", "networks.upstream"},
+    "PIL": {"canvas.layers", "datasets.layouts", "files.png", "images", "model.closer", "model.sam"},
     "skimage": {"images"},
     "cv2": {
         *("canvas.layers", "clicks", "draw", "images", "rasterize"),
@@ -220,7 +224,7 @@ def test_segment_anything_waits_with_torchvision_until_it_is_needed():
 BROKEN = """
 import sys
 import sam_nb.model.sam
-import sam_nb.model.upstream
+import sam_nb.networks.upstream
 sys.modules["torchvision"] = None
 for _ in range(2):
     try:

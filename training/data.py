@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from sam_nb.model.lite import LOW_RES_STRIDE
+from sam_nb.networks.lite import LOW_RES_STRIDE
 from training.meanings import MEANINGS, meanings_of
 from training.prompts import first_prompt
 from training.scenes import Scene

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from segment_anything.modeling import Sam
     from segment_anything.modeling.transformer import Attention, TwoWayTransformer
 
-    from sam_nb.model.lite import LitePromptEncoder
+    from sam_nb.networks.lite import LitePromptEncoder
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def embed(
 
     Parameters
     ----------
-    encoder : sam_nb.model.lite.LitePromptEncoder
+    encoder : sam_nb.networks.lite.LitePromptEncoder
     prompts : PromptBatch
     dtype : torch.dtype
         Of the dense embedding.

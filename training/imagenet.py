@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from sam_nb.model.efficientnet import EfficientNetLite2
+from sam_nb.networks.efficientnet import EfficientNetLite2
 
 
 def load_imagenet(backbone: EfficientNetLite2, path: Path) -> None:

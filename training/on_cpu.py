@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.model.efficientnet import InvertedBlock, SeparableBlock
+from sam_nb.networks.efficientnet import InvertedBlock, SeparableBlock
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam

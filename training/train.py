@@ -27,7 +27,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from sam_nb.model.lite import build_lite
+from sam_nb.networks.lite import build_lite
 from sam_nb.storage import write_bytes, writing
 from training.data import SceneDataset, SceneSource, limit_threads
 from training.imagenet import load_imagenet

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 
 from sam_nb.learning.losses import prompt_loss
-from sam_nb.model.fast_decoder import FastLiteDecoder
-from sam_nb.model.lite import IMAGE_SIZE, LOW_RES_STRIDE
+from sam_nb.networks.fast_decoder import FastLiteDecoder
+from sam_nb.networks.lite import IMAGE_SIZE, LOW_RES_STRIDE
 from training.corrections import next_clicks
 from training.decoding import PromptBatch, decode, first_prompts
 from training.meanings import meanings_loss

@@ -22,9 +22,9 @@ from distributed import Client, Future, as_completed, get_worker
 
 from sam_nb.files.folder_image import AT_ONCE, failed_or_raise, make, share_threads
 from sam_nb.files.folder_state import ImageJob, Row
-from sam_nb.model.lite import WEIGHTS
 from sam_nb.model.loading import load_sam
 from sam_nb.model.sam import Sam
+from sam_nb.networks.lite import WEIGHTS
 from sam_nb.weights.checkpoints import CHECKPOINTS, sha256
 from sam_nb.weights.weights_file import encode_weights
 

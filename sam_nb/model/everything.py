@@ -19,7 +19,7 @@ from sam_nb.images import load_image
 from sam_nb.masks import MASK_THRESHOLD, Masks, bounding_box
 from sam_nb.model.embeddings import Embedding
 from sam_nb.model.sam import Sam, Thresholds, fitted_size
-from sam_nb.model.upstream import amg
+from sam_nb.networks.upstream import amg
 from sam_nb.prompts import Prompt, checked_integer, checked_number
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from sam_nb.model.efficientnet import COARSE
-from sam_nb.model.fast_decoder import DecoderAttention, DecoderBlock, FastDecoder, FastLiteDecoder
-from sam_nb.model.fast_encoder import EncoderAttention, EncoderBlock
-from sam_nb.model.lite import WEIGHTS, LiteDecoder, build_lite
 from sam_nb.model.sam import Sam
-from sam_nb.model.tiny_vit import TinyViT, build_vit_t
-from sam_nb.model.upstream import MaskDecoder, image_encoder, sam_model_registry, transformer
-from sam_nb.model.upstream import Sam as SamModel
+from sam_nb.networks.efficientnet import COARSE
+from sam_nb.networks.fast_decoder import DecoderAttention, DecoderBlock, FastDecoder, FastLiteDecoder
+from sam_nb.networks.fast_encoder import EncoderAttention, EncoderBlock
+from sam_nb.networks.lite import WEIGHTS, LiteDecoder, build_lite
+from sam_nb.networks.tiny_vit import TinyViT, build_vit_t
+from sam_nb.networks.upstream import MaskDecoder, image_encoder, sam_model_registry, transformer
+from sam_nb.networks.upstream import Sam as SamModel
 from sam_nb.weights.checkpoints import CHECKPOINTS, sha256
 from sam_nb.weights.download import download
 from sam_nb.weights.weights_file import architecture_of, read_weights

@@ -23,11 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.model.fast_decoder import FastDecoder, FastLiteDecoder
-from sam_nb.model.internals import SteppedDecoder
-from sam_nb.model.lite import WEIGHTS, LiteDecoder, LitePromptEncoder
 from sam_nb.model.sam import Sam
-from sam_nb.model.upstream import Sam as SamModel
+from sam_nb.networks.fast_decoder import FastDecoder, FastLiteDecoder
+from sam_nb.networks.internals import SteppedDecoder
+from sam_nb.networks.lite import WEIGHTS, LiteDecoder, LitePromptEncoder
+from sam_nb.networks.upstream import Sam as SamModel
 from sam_nb.storage import replace_folder, writing_folder
 from sam_nb.weights.checkpoints import CHECKPOINTS, sha256
 

@@ -21,8 +21,8 @@ from PIL import Image
 
 from sam_nb.images import load_image
 from sam_nb.masks import Masks
-from sam_nb.model import upstream
 from sam_nb.model.embeddings import Embedding, EmbeddingCache, embedding_key
+from sam_nb.networks import upstream
 from sam_nb.prompts import Prompt, warn_if_unlikely
 from sam_nb.storage import cache_dir
 
@@ -172,7 +172,7 @@ class Sam:
 
     def predictor(self, embedding: Embedding) -> "SamPredictor":
         """Return a `segment_anything.SamPredictor` that holds this embedding, as if `set_image` had been called."""
-        from segment_anything import SamPredictor  # noqa: PLC0415 - brings torchvision, see sam_nb.model.upstream
+        from segment_anything import SamPredictor  # noqa: PLC0415 - brings torchvision, see sam_nb.networks.upstream
 
         self._check_own(embedding)
         predictor = SamPredictor(self.model)

@@ -15,9 +15,9 @@ from sam_nb.learning.decoder_step import corrected, one_cycle, train_step
 from sam_nb.learning.examples import encode_examples, low_res_targets
 from sam_nb.learning.losses import prompt_loss
 from sam_nb.learning.synthetic import synthetic_cells
-from sam_nb.model.lite import build_lite
 from sam_nb.model.loading import use_fast_layers
 from sam_nb.model.sam import Sam
+from sam_nb.networks.lite import build_lite
 
 
 def cells(*seeds):

@@ -50,7 +50,7 @@ def test_an_unknown_name():
 
 
 def test_lite_reads_its_weights_from_safetensors(tmp_path, lite):
-    from sam_nb.model.lite import WEIGHTS
+    from sam_nb.networks.lite import WEIGHTS
 
     copy = tmp_path / "mine.safetensors"
     copy.write_bytes(WEIGHTS.read_bytes())

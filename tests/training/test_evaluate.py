@@ -13,7 +13,7 @@ import torch
 
 from sam_nb import Prompt, iou, load_image, load_sam
 from sam_nb.article import ARTICLE_PROMPTS
-from sam_nb.model.lite import build_lite
+from sam_nb.networks.lite import build_lite
 from training import compare, evaluate, photos, sheet, street
 from training.cases import Case, CaseSet, annotated_photographs, candidates, choose, tight_box
 from training.measures import SimulatedUser, mean_over_groups, perimeter, raggedness, summarise

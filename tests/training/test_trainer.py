@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.model.lite import LOW_RES_STRIDE, STRIDE, build_lite
+from sam_nb.networks.lite import LOW_RES_STRIDE, STRIDE, build_lite
 from training import trainer
 from training.corrections import depths, next_clicks
 from training.decoding import decode, first_prompts

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sam_nb.ground_truth import OUTLINES, read_outlines
-from sam_nb.model.lite import IMAGE_SIZE
+from sam_nb.networks.lite import IMAGE_SIZE
 from training import prompts, sources
 from training.average import average
 from training.data import SceneDataset

@@ -16,7 +16,7 @@ from PIL import Image
 from reader import BELOW, TIMEOUT, Handler, Reader
 
 from sam_nb import Session, bounding_box, iou, load_coco, load_image, load_mask
-from sam_nb.model.lite import WEIGHTS
+from sam_nb.networks.lite import WEIGHTS
 
 ROOT = Path(__file__).parent.parent.parent
 

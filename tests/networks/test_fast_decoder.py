@@ -6,10 +6,10 @@ import pytest
 import torch
 from segment_anything.modeling import MaskDecoder, transformer
 
-from sam_nb.model.fast_decoder import DecoderAttention, DecoderBlock, FastDecoder, FastLiteDecoder
-from sam_nb.model.lite import CHANNELS as LITE_CHANNELS
-from sam_nb.model.lite import LiteDecoder, build_lite
 from sam_nb.model.loading import use_fast_layers
+from sam_nb.networks.fast_decoder import DecoderAttention, DecoderBlock, FastDecoder, FastLiteDecoder
+from sam_nb.networks.lite import CHANNELS as LITE_CHANNELS
+from sam_nb.networks.lite import LiteDecoder, build_lite
 
 CHANNELS = 32
 

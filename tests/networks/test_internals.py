@@ -9,9 +9,9 @@ from segment_anything.modeling import MaskDecoder, transformer
 
 from sam_nb import Prompt
 from sam_nb.model.embeddings import Embedding
-from sam_nb.model.internals import attention_weights, fuse_dense_prompt, predicted_iou, token_attention, upscale
 from sam_nb.model.loading import use_fast_layers
 from sam_nb.model.sam import Sam
+from sam_nb.networks.internals import attention_weights, fuse_dense_prompt, predicted_iou, token_attention, upscale
 
 CHANNELS = 32
 

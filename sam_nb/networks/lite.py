@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.model.efficientnet import EfficientNetLite2
-from sam_nb.model.internals import SteppedDecoder, for_each_prompt
-from sam_nb.model.upstream import PromptEncoder, Sam, TwoWayTransformer
+from sam_nb.networks.efficientnet import EfficientNetLite2
+from sam_nb.networks.internals import SteppedDecoder, for_each_prompt
+from sam_nb.networks.upstream import PromptEncoder, Sam, TwoWayTransformer
 
 WEIGHTS = Path(__file__).parent.parent / "data" / "lite.safetensors"
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.model.internals import SteppedDecoder, for_each_prompt
-from sam_nb.model.lite import CHANNELS, FINE_CHANNELS, LiteDecoder
-from sam_nb.model.upstream import transformer
+from sam_nb.networks.internals import SteppedDecoder, for_each_prompt
+from sam_nb.networks.lite import CHANNELS, FINE_CHANNELS, LiteDecoder
+from sam_nb.networks.upstream import transformer
 
 
 class DecoderAttention(transformer.Attention):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sam_nb.model.upstream import MaskDecoder, transformer
+from sam_nb.networks.upstream import MaskDecoder, transformer
 
 
 class SteppedDecoder(MaskDecoder):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.model.upstream import image_encoder
+from sam_nb.networks.upstream import image_encoder
 
 BY_ROWS = {"cpu"}  # kinds of device on which attention goes by rows; others have fused kernels
 MAX_SCORES = 2**21  # attention scores computed at a time: 4 or 8 MB, about what a processor's cache holds

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sam_nb.model.fast_encoder import BY_ROWS, MAX_TOKENS, linear
-from sam_nb.model.upstream import LayerNorm2d, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from sam_nb.networks.fast_encoder import BY_ROWS, MAX_TOKENS, linear
+from sam_nb.networks.upstream import LayerNorm2d, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 IMAGE_SIZE = 1024  # pixels of the padded square that the encoder sees
 STRIDE = 16  # pixels per cell of the embedding

@@ -11,7 +11,7 @@ from sam_nb import finetune, save_weights, segment_everything
 from sam_nb.model import loading
 from sam_nb.model.loading import load_sam, set_precision, use_fast_layers
 from sam_nb.model.sam import META_THRESHOLDS, Sam
-from sam_nb.model.tiny_vit import STRIP, AttentionBlock, ConvBlock, Mlp
+from sam_nb.networks.tiny_vit import STRIP, AttentionBlock, ConvBlock, Mlp
 from sam_nb.prompts import Prompt
 
 with warnings.catch_warnings():
@@ -99,7 +99,7 @@ def test_strips_equal_the_whole(height, random_vit_t):
 def test_an_mlp_in_parts_equals_the_whole(monkeypatch):
     mlp, x = Mlp(8), torch.randn(2, 3, 5, 8)
     expected = mlp(x).detach()
-    monkeypatch.setattr("sam_nb.model.tiny_vit.MAX_TOKENS", 7)
+    monkeypatch.setattr("sam_nb.networks.tiny_vit.MAX_TOKENS", 7)
     with torch.no_grad():
         torch.testing.assert_close(mlp(x), expected)
 

@@ -6,8 +6,8 @@ import timm
 import torch
 from segment_anything import SamPredictor
 
-from sam_nb.model.efficientnet import EfficientNetLite2
-from sam_nb.model.lite import IMAGE_SIZE, STRIDE, LiteEncoder, build_lite
+from sam_nb.networks.efficientnet import EfficientNetLite2
+from sam_nb.networks.lite import IMAGE_SIZE, STRIDE, LiteEncoder, build_lite
 
 
 @pytest.mark.parametrize("size", [(96, 160), (95, 33)])
