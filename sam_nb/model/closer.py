@@ -32,9 +32,9 @@ Window: TypeAlias = tuple[int, int, int, int]
 def look_closer(sam: Sam, image: "ImageLike", prompt: Prompt, masks: Masks | None = None) -> Masks:
     """Return the mask of a small object at the resolution of its surroundings, instead of that of the whole image.
 
-    The object is looked at twice. The first look is `Sam.decode`. The second is at a crop: the prompt's box or, without
-    a box, that of the first mask, with half of its longer side as margin all around. The crop is encoded, and the
-    decoder gets the same prompt and the first look's logits. It costs one more `Sam.encode` for each object.
+    The object is looked at twice. The first look is `Sam.decode`. The second is at a crop: the prompt's box or, where
+    it has none, the box of the first mask, with half of the longer side as margin all around. The crop is encoded, and
+    the decoder gets the prompt, with that box, and the first look's logits. It costs a `Sam.encode` for each object.
 
     Parameters
     ----------
@@ -70,7 +70,11 @@ def look_closer(sam: Sam, image: "ImageLike", prompt: Prompt, masks: Masks | Non
             f"{masks.size[1]} wide and {masks.size[0]} high: decode the prompt on this image, or leave masks out"
         )
     first = masks.only(masks.best_index)
-    window = left, top, right, bottom = _window(prompt, first.mask(0))
+    found = first.mask(0)
+    if prompt.box is None and found.any():
+        # A click alone may mean the whole or a part; logits alone do not hold the second look to what the first found.
+        prompt = Prompt(prompt.points, prompt.labels, bounding_box(found))
+    window = left, top, right, bottom = _window(prompt, height, width)
     if MIN_GAIN * max(right - left, bottom - top) > max(height, width):
         return first
     closer = _in_crop(prompt, window, _logits_of_crop(first, window))
@@ -79,14 +83,9 @@ def look_closer(sam: Sam, image: "ImageLike", prompt: Prompt, masks: Masks | Non
     return Masks(second.scores, logits[None], first.model, first.size, partial(_upscale_both, first, second, window))
 
 
-def _window(prompt: Prompt, mask: npt.NDArray[np.bool_]) -> Window:
-    """Return the crop for a prompt whose first look gave a mask, HxW bool: a square, cut off at the image's edges."""
-    height, width = mask.shape
-    corners = []  # of what must be seen, (x, y)
-    if prompt.box is not None:
-        corners += prompt.box.reshape(2, 2).tolist()
-    elif mask.any():
-        corners += np.reshape(bounding_box(mask), (2, 2)).tolist()
+def _window(prompt: Prompt, height: int, width: int) -> Window:
+    """Return the crop for a prompt: a square around its box and positive clicks, cut off at the edges of the image."""
+    corners = [] if prompt.box is None else prompt.box.reshape(2, 2).tolist()  # of what must be seen, (x, y)
     if prompt.points is not None and prompt.labels is not None:
         corners += prompt.points[prompt.labels == 1].tolist()
     if not corners:  # negative clicks alone, and nothing found

@@ -32,7 +32,7 @@ def low_res(x0, y0, height, width):
 
 
 class KnowsEllipse:
-    """Has the methods of `Sam`; sees coordinates in the colours, so that it segments the ellipse in every crop exactly."""
+    """Has the methods of `Sam`; sees coordinates in the colours, so it segments the ellipse in every crop exactly."""
 
     side = 512
 
@@ -147,6 +147,7 @@ def test_without_a_box_the_crop_holds_the_mask_and_the_clicks(image, true_mask, 
         for x, y in (CENTRE, seen):
             assert x0 <= x <= x0 + width
             assert y0 <= y <= y0 + height
+        assert np.array_equal(np.add(again.box, [x0, y0, x0, y0]), bounding_box(true_mask))
         if again.points is not None:
             assert np.array_equal(np.add(again.points[0], [x0, y0]), seen)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from segment_anything.modeling import ImageEncoderViT, image_encoder
 
-from sam_nb.networks import fast_encoder
 from sam_nb.model.loading import set_precision, use_fast_layers
+from sam_nb.networks import fast_encoder
 from sam_nb.networks.fast_encoder import linear
 
 
