@@ -32,7 +32,7 @@ lab: $(READY)  ## open the walkthrough in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_single_point.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 test: $(READY)  ## run every test and every notebook
-	$(OFFLINE) $(BIN)/python -m pytest
+	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 web: $(READY)  ## build the page that runs lite in a browser into build/web (needs npm)
 	$(OFFLINE) $(BIN)/python web/build.py

@@ -9,7 +9,7 @@ import time
 
 import measure
 import numpy as np
-from decode import MODELS, models
+from decode import models
 from segment_anything import SamAutomaticMaskGenerator
 from tqdm.auto import tqdm
 
@@ -43,9 +43,9 @@ def main():
     arguments = parser.parse_args()
     side = arguments.points_per_side
     rows = []
-    for model in MODELS:
+    for model, names in IMAGES.items():
         ours, predictor = models(model)
-        for name in tqdm(IMAGES[model], unit="image"):
+        for name in tqdm(names, unit="image"):
             image = load_image(name)
             settings = thresholds(ours, image) | {"points_per_side": side}
             found, before = timed(segment_everything, ours, image, **settings)

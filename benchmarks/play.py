@@ -26,17 +26,18 @@ MOVEMENTS = 20
 
 
 def player_of(path, index):
-    """Return the player that a notebook's code cell makes."""
-    sources = [cell.source for cell in course.code_cells(path)]
+    """Return the player that a notebook's cell makes; `index` counts all cells, as `course.players` does."""
+    cells = course.read(path)[: index + 1]
+    sources = [cell.source for cell in cells if cell.cell_type == "code"]
     names = {"play": None}
     # Notebook 08 switches gradients off for its kernel; 10 and 11 train.
     with torch.enable_grad(), contextlib.redirect_stdout(io.StringIO()):
-        for before in course.needed(sources, index)[:-1]:
+        for before in course.needed(sources, len(sources) - 1)[:-1]:
             exec(sources[before], names)
         made = []
         play = names["play"]
         names["play"] = lambda *given, **controls: made.append(play(*given, **controls)) or made[-1]
-        exec(sources[index], names)
+        exec(sources[-1], names)
     return made[0]
 
 

@@ -13,6 +13,11 @@ matplotlib.use("Agg")
 _HOME = tempfile.TemporaryDirectory(prefix="sam-nb-tests-")
 os.environ["SAM_NB_HOME"] = _HOME.name
 os.environ.pop("SAM_NB_MODEL", None)
+# Of several test processes each computes on its share of the cores, and so do the kernels that it starts: threads that
+# outnumber the cores wait for each other. OpenMP reads it when PyTorch, not imported yet, loads it.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _PROCESSES > 1:
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _PROCESSES))
 
 
 @pytest.fixture(autouse=True)

@@ -36,6 +36,16 @@ def test_its_figures_follow_the_hand(server, path):
         lab.shut_down_kernel(page)  # each holds a model: together they would fill the memory
 
 
+def test_the_benchmark_finds_each_figure(monkeypatch):
+    """The first of notebook 01, whose cells before it are few."""
+    monkeypatch.syspath_prepend(course.FOLDER.parent / "benchmarks")
+    monkeypatch.setenv("SAM_NB_MODEL", "lite")
+    from play import player_of
+
+    path = NOTEBOOKS[0]
+    assert player_of(path, course.players(path)[0]).controls
+
+
 def is_broken(cell):
     """Return whether a cell has ended in an error that it is not there to show."""
     errors = [output for output in cell["outputs"] if output["output_type"] == "error"]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MARGIN = 0.5  # on each side of the object, in lengths of its longer side
 MIN_GAIN = 1.5  # times the pixels along a side: for less, the second look is not worth its encoding
 MIN_SIDE = 64  # pixels of a crop: closer, even a clear image is a blur
+OFF = -10.0  # a logit off the object, as low as SAM's own are where it is sure
 
 Window: TypeAlias = tuple[int, int, int, int]
 """left, top, right, bottom of a crop, in pixels of the image; right and bottom are one past its last pixel"""
@@ -50,9 +51,9 @@ def look_closer(sam: Sam, image: "ImageLike", prompt: Prompt, masks: Masks | Non
     Returns
     -------
     Masks
-        One mask of the whole image, with the second look's predicted IoU. Its logits are the second look's within the
-        crop, and the first look's around it. If no crop shows the object at least one and a half times as large, which
-        is so of an object longer than a third of the image, the first look's mask itself.
+        One mask of the whole image, with the second look's logits and predicted IoU; it ends where the crop does. If no
+        crop shows the object at least one and a half times as large, which is so of an object longer than a third of
+        the image, the first look's mask itself.
 
     Raises
     ------
@@ -79,8 +80,8 @@ def look_closer(sam: Sam, image: "ImageLike", prompt: Prompt, masks: Masks | Non
         return first
     closer = _in_crop(prompt, window, _logits_of_crop(first, window))
     second = sam.decode(sam.encode(np.ascontiguousarray(image[top:bottom, left:right])), closer)
-    logits = _logits_of_image(first, second, window)
-    return Masks(second.scores, logits[None], first.model, first.size, partial(_upscale_both, first, second, window))
+    logits = _logits_of_image(second, window, first.size)
+    return Masks(second.scores, logits[None], first.model, first.size, partial(_upscale, second, window, first.size))
 
 
 def _window(prompt: Prompt, height: int, width: int) -> Window:
@@ -116,30 +117,23 @@ def _logits_of_crop(masks: Masks, window: Window) -> npt.NDArray[np.float32]:
     (low_res,) = masks.logits
     side, per_pixel = len(low_res), len(low_res) / max(masks.size)
     rows, columns = fitted_size(bottom - top, right - left, side)
-    crop = np.full_like(low_res, low_res.min())
+    crop = np.full_like(low_res, OFF)
     crop[:rows, :columns] = _resample(low_res, np.array(window) * per_pixel, rows, columns)
     return crop
 
 
-def _logits_of_image(first: Masks, second: Masks, window: Window) -> npt.NDArray[np.float32]:
-    """Return low-res logits of the image, hxw float32: those of the crop in the cells that lie in it, else the first's.
-
-    Parameters
-    ----------
-    first, second : Masks
-        One mask each, of the image and of the crop.
-    window : Window
-    """
+def _logits_of_image(masks: Masks, window: Window, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Return the logits of a crop's only mask as low-res logits of the image of a size (height, width), hxw float32."""
     left, top = window[:2]
-    (low_res,) = first.logits
-    both = low_res.copy()
-    per_pixel, per_crop_pixel = len(low_res) / max(first.size), len(low_res) / max(second.size)
+    (low_res,) = masks.logits
+    image = np.full_like(low_res, OFF)
+    per_pixel, per_crop_pixel = len(low_res) / max(size), len(low_res) / max(masks.size)
     x0, y0 = (math.ceil(edge * per_pixel) for edge in window[:2])
     x1, y1 = (math.floor(edge * per_pixel) for edge in window[2:])
-    if x0 < x1 and y0 < y1:
+    if x0 < x1 and y0 < y1:  # of a crop between two cells nothing is seen
         cells = (np.array([x0, y0, x1, y1]) / per_pixel - [left, top, left, top]) * per_crop_pixel
-        both[y0:y1, x0:x1] = _resample(second.logits[0], cells, y1 - y0, x1 - x0)
-    return both
+        image[y0:y1, x0:x1] = _resample(low_res, cells, y1 - y0, x1 - x0)
+    return image
 
 
 def _resample(
@@ -151,9 +145,9 @@ def _resample(
     return np.array(Image.fromarray(logits).resize((columns, rows), Image.Resampling.BILINEAR, box=(x0, y0, x1, y1)))
 
 
-def _upscale_both(first: Masks, second: Masks, window: Window, _: int) -> npt.NDArray[np.float32]:
-    """Return logits at the size of the image, HxW float32: the second look's in the crop, the first's around it."""
+def _upscale(masks: Masks, window: Window, size: tuple[int, int], _: int) -> npt.NDArray[np.float32]:
+    """Return the logits of a crop's only mask at the size of the image, HxW float32."""
     left, top, right, bottom = window
-    logits = np.array(first.upscale(0))
-    logits[top:bottom, left:right] = second.upscale(0)
-    return logits
+    image = np.full(size, OFF, np.float32)
+    image[top:bottom, left:right] = masks.upscale(0)
+    return image

@@ -106,27 +106,28 @@ def test_the_mask_is_one_of_the_whole_image(image, true_mask):
 def test_its_logits_are_those_of_the_whole_image(image):
     masks = look_closer(KnowsEllipse(), image, Prompt(box=BOX))
     expected = low_res(0, 0, HEIGHT, WIDTH)
-    near = np.abs(expected) < 5  # the tip of the cone, and what is cut off elsewhere, are averaged
+    near = np.abs(expected) < 5  # the tip of the cone is averaged
     assert np.abs(masks.logits[0] - expected)[near].max() < 0.2
     assert np.abs(masks.logits[0] - np.roll(expected, 1, axis=1))[near].max() > 0.6  # so a shift would be seen
-    assert np.array_equal(masks.logits[0][:, :100], expected[:, :100])
+    assert (masks.logits[0][:, :100] < -5).all()
 
 
-def test_what_lies_around_the_crop_is_the_first_look(image, true_mask):
-    class MissesAllButFirst(KnowsEllipse):
+def test_outside_the_crop_nothing_is_left_of_the_first_look(image, true_mask):
+    """Looking at the whole, a model may take a far thing that looks alike for a part of a small one."""
+
+    class FindsAllAtFirst(KnowsEllipse):
         def decode(self, image, prompt):
             known = super().decode(image, prompt)
-            if len(self.looks) == 1:
+            everything = np.full(known.size, 9, np.float32)
+            if len(self.looks) > 1:
                 return known
-            nothing = np.full(image.shape[:2], -9, np.float32)
-            return Masks(known.scores, known.logits, known.model, known.size, lambda _: nothing)
+            return Masks(known.scores, known.logits, known.model, known.size, lambda _: everything)
 
-    masks = look_closer(MissesAllButFirst(), image, Prompt(box=(216, 50, 236, 70)))
+    masks = look_closer(FindsAllAtFirst(), image, Prompt(box=(216, 50, 236, 70)))
     crop = np.zeros_like(true_mask)
     crop[28:92, 194:] = True  # cuts the ellipse in two
-    assert np.array_equal(masks.best, true_mask & ~crop)
+    assert np.array_equal(masks.best, true_mask & crop)
     assert masks.best.any()
-    assert (true_mask & crop).any()
 
 
 @pytest.mark.parametrize(
