@@ -14,11 +14,11 @@ from sam_nb import SAMPLES, Prompt, bounding_box, innermost, iou, load_ground_tr
 
 
 def small_objects(image, ground_truth):
-    """Yield name and mask of those up to a third of the image's longer side."""
-    for name, mask in ground_truth.items():
+    """Yield the masks of those up to a third of the image's longer side."""
+    for mask in ground_truth.values():
         left, top, right, bottom = bounding_box(mask)
         if max(right - left, bottom - top) <= max(image.shape[:2]) / 3:
-            yield name, mask
+            yield mask
 
 
 def main():
@@ -32,7 +32,7 @@ def main():
         image = load_image(sample)
         embedding = sam.encode(image)
         ious = []
-        for _, mask in small_objects(image, load_ground_truth(sample)):
+        for mask in small_objects(image, load_ground_truth(sample)):
             for prompt in (Prompt(box=bounding_box(mask)), Prompt(points=[innermost(mask)])):
                 first = sam.decode(embedding, prompt)
                 started = time.perf_counter()

@@ -36,7 +36,7 @@ def test_its_figures_follow_the_hand(server, path):
         lab.shut_down_kernel(page)  # each holds a model: together they would fill the memory
 
 
-def test_the_benchmark_finds_each_figure(monkeypatch):
+def test_the_benchmark_finds_a_figure(monkeypatch):
     """The first of notebook 01, whose cells before it are few."""
     monkeypatch.syspath_prepend(course.FOLDER.parent / "benchmarks")
     monkeypatch.setenv("SAM_NB_MODEL", "lite")

@@ -2,7 +2,7 @@
 
 Every image is resized to the encoder's side (1024 pixels in Meta's models), and a mask comes as 256x256 logits of the
 whole of it. What is small in the image is a few pixels there and fewer logits, with any model. The crop gives it more
-of both, and the first mask's logits, resampled to the crop, tell the second look what is meant.
+of both; box and logits of the first mask, the latter resampled to the crop, tell the second look what is meant.
 """
 
 import math
@@ -79,7 +79,7 @@ def look_closer(sam: Sam, image: "ImageLike", prompt: Prompt, masks: Masks | Non
     if MIN_GAIN * max(right - left, bottom - top) > max(height, width):
         return first
     closer = _in_crop(prompt, window, _logits_of_crop(first, window))
-    second = sam.decode(sam.encode(np.ascontiguousarray(image[top:bottom, left:right])), closer)
+    second = sam.decode(sam.encode(image[top:bottom, left:right]), closer)
     logits = _logits_of_image(second, window, first.size)
     return Masks(second.scores, logits[None], first.model, first.size, partial(_upscale, second, window, first.size))
 
